@@ -1,0 +1,104 @@
+"""The two transformers of the U-Net: over the cells of a frame with the text, and over the frames of a cell."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from adaptation.attention_masks import AttentionControl
+from model.attention import Attention, FeedForward, Normalize
+
+EPS = 1e-6  # of the GroupNorm at a transformer's entrance
+
+
+class Masking(NamedTuple):
+    """What a control asks of one attention: `Attention.forward`'s last two arguments."""
+
+    mask: Tensor | None = None
+    normalize: Normalize | None = None
+
+
+def masking(control: AttentionControl | None, where: str, kind: str, h: int, w: int) -> Masking:
+    """The masking of one attention. where: down, mid or up; kind: self, cross or temporal; h, w: its grid."""
+    if control is None or not control.applies(where, kind):
+        return Masking()
+    return Masking(control.mask(kind, h, w).dense(), control.normalizer(kind))
+
+
+class TransformerBlock(nn.Module):
+    """attn1, attn2 and a feed-forward layer, each behind a LayerNorm and around a residual.
+
+    In space attn2 reads the text (`context_dim` given); in time it is a second self-attention.
+    """
+
+    def __init__(self, channels: int, heads: int, head_dim: int, context_dim: int | None = None) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(channels)
+        self.attn1 = Attention(channels, heads, head_dim)
+        self.norm2 = nn.LayerNorm(channels)
+        self.attn2 = Attention(channels, heads, head_dim, context_dim)
+        self.norm3 = nn.LayerNorm(channels)
+        self.ff = FeedForward(channels)
+
+    def forward(
+        self,
+        x: Tensor,
+        text: Tensor | None = None,
+        halves: int = 1,
+        masking1: Masking = Masking(),  # noqa: B008  (immutable)
+        masking2: Masking = Masking(),  # noqa: B008
+    ) -> Tensor:
+        """x (B F, N, C), text (halves B, L, D) or None -> (halves B F, N, C); the halves differ from attn2 on."""
+        x = x + self.attn1(self.norm1(x), None, *masking1)
+        q = self.norm2(x)
+        if halves > 1:
+            x, q = x.repeat(halves, 1, 1), q.repeat(halves, 1, 1)
+        x = x + self.attn2(q, text, *masking2)
+        return x + self.ff(self.norm3(x))
+
+
+class SpatialTransformer(nn.Module):
+    """Tokens are the cells of a frame; the GroupNorm sees one frame."""
+
+    def __init__(self, channels: int, heads: int, head_dim: int, groups: int, context_dim: int) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(groups, channels, EPS)
+        self.proj_in = nn.Linear(channels, heads * head_dim)
+        self.transformer_blocks = nn.ModuleList([TransformerBlock(heads * head_dim, heads, head_dim, context_dim)])
+        self.proj_out = nn.Linear(heads * head_dim, channels)
+
+    def forward(
+        self, x: Tensor, text: Tensor, frames: int, where: str, control: AttentionControl | None = None
+    ) -> Tensor:
+        """x (B F, C, h, w), text (G B, L, D) -> (G B F, C, h, w). G = 2 where x has not met the text yet, else 1."""
+        h, w = x.shape[2:]
+        halves = text.shape[0] * frames // x.shape[0]
+        tokens = self.proj_in(rearrange(self.norm(x), "bf c h w -> bf (h w) c"))
+        tokens = self.transformer_blocks[0](
+            tokens, text, halves, masking(control, where, "self", h, w), masking(control, where, "cross", h, w)
+        )
+        return x.repeat(halves, 1, 1, 1) + rearrange(self.proj_out(tokens), "bf (h w) c -> bf c h w", h=h)
+
+
+class TemporalTransformer(nn.Module):
+    """Tokens are the frames of one cell; the GroupNorm sees all frames of a video jointly. No text, no positions:
+    the order of frames is known from the temporal convolutions alone."""
+
+    def __init__(self, channels: int, heads: int, head_dim: int, groups: int) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(groups, channels, EPS)
+        self.proj_in = nn.Linear(channels, heads * head_dim)
+        self.transformer_blocks = nn.ModuleList([TransformerBlock(heads * head_dim, heads, head_dim)])
+        self.proj_out = nn.Linear(heads * head_dim, channels)
+
+    def forward(self, x: Tensor, frames: int, where: str, control: AttentionControl | None = None) -> Tensor:
+        """(B F, C, h, w) -> the same shape."""
+        h, w = x.shape[2:]
+        video = rearrange(x, "(b f) c h w -> b c f (h w)", f=frames)
+        tokens = self.proj_in(rearrange(self.norm(video), "b c f p -> (b p) f c"))
+        temporal = masking(control, where, "temporal", h, w)
+        tokens = self.proj_out(self.transformer_blocks[0](tokens, None, 1, temporal, temporal))
+        return x + rearrange(tokens, "(b h w) f c -> (b f) c h w", h=h, w=w)

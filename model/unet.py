@@ -1,0 +1,152 @@
+"""The 3-D U-Net of ModelScope and Zeroscope: 2-D blocks a frame, each followed by its temporal twin.
+
+A forward pass reads as a table: conv_in, transformer_in, down blocks, mid block, up blocks, conv_out. Parameter names
+are exactly the checkpoint's, so loading renames nothing.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from adaptation.attention_masks import AttentionControl
+from model.config import DOWN_TYPES, UP_TYPES, UNetConfig
+from model.layers import Downsample, ResnetBlock, TemporalConvLayer, TimestepMLP, Upsample, timestep_embedding
+from model.transformers import SpatialTransformer, TemporalTransformer
+
+HEADS_IN = 8  # of transformer_in, whatever its width
+
+
+class Block3D(nn.Module):
+    """Layers of [ResNet, temporal convolution, spatial transformer, temporal transformer]; one level of the U-Net.
+
+    widths: (in, out) channels of each ResNet block. `attend`: how many layers have the two transformers.
+    """
+
+    def __init__(self, config: UNetConfig, where: str, widths: list[tuple[int, int]], attend: int) -> None:
+        super().__init__()
+        self.where = where
+        groups, time_dim = config.norm_num_groups, 4 * config.block_out_channels[0]
+        out, head_dim = widths[-1][1], config.attention_head_dim
+        self.resnets = nn.ModuleList([ResnetBlock(a, b, groups, config.norm_eps, time_dim) for a, b in widths])
+        self.temp_convs = nn.ModuleList([TemporalConvLayer(b, groups) for _, b in widths])
+        if attend:
+            sizes = (out, out // head_dim, head_dim, groups)
+            text_dim = config.cross_attention_dim
+            self.attentions = nn.ModuleList([SpatialTransformer(*sizes, text_dim) for _ in range(attend)])
+            self.temp_attentions = nn.ModuleList([TemporalTransformer(*sizes) for _ in range(attend)])
+
+    def convolve(self, i: int, x: Tensor, time: Tensor, frames: int) -> Tensor:
+        """ResNet block and temporal convolution of layer i: (B F, C, h, w) -> (B F, C', h, w)."""
+        return self.temp_convs[i](self.resnets[i](x, time, frames), frames)
+
+    def attend(self, i: int, x: Tensor, text: Tensor, frames: int, control: AttentionControl | None) -> Tensor:
+        """Spatial and temporal transformer of layer i: (B F, C, h, w) -> (G B F, C, h, w)."""
+        x = self.attentions[i](x, text, frames, self.where, control)
+        return self.temp_attentions[i](x, frames, self.where, control)
+
+    def layer(
+        self, i: int, x: Tensor, time: Tensor, text: Tensor, frames: int, control: AttentionControl | None
+    ) -> Tensor:
+        """Layer i, whole."""
+        x = self.convolve(i, x, time, frames)
+        return self.attend(i, x, text, frames, control) if hasattr(self, "attentions") else x
+
+
+class UNet3D(nn.Module):
+    """eps(z_t, t, y): the noise in a latent video, as the frozen text-to-video model predicts it.
+
+    `checkpoint_activations = True` recomputes each layer in the backward pass instead of keeping its activations.
+    """
+
+    def __init__(self, config: UNetConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.checkpoint_activations = False
+        widths, groups = config.block_out_channels, config.norm_num_groups
+        layers = config.layers_per_block
+
+        self.conv_in = nn.Conv2d(config.in_channels, widths[0], 3, padding=1)
+        self.time_embedding = TimestepMLP(widths[0], 4 * widths[0])
+        self.transformer_in = TemporalTransformer(widths[0], HEADS_IN, config.attention_head_dim, groups)
+
+        self.down_blocks = nn.ModuleList()
+        skips, current = [widths[0]], widths[0]  # channels of what the up blocks will read, last in first out
+        for level, (kind, width) in enumerate(zip(config.down_block_types, widths, strict=True)):
+            pairs = [(current if i == 0 else width, width) for i in range(layers)]
+            block = Block3D(config, "down", pairs, layers if DOWN_TYPES[kind] else 0)
+            skips += [width] * layers
+            if level < len(widths) - 1:
+                block.downsamplers = nn.ModuleList([Downsample(width)])
+                skips.append(width)
+            self.down_blocks.append(block)
+            current = width
+
+        self.mid_block = Block3D(config, "mid", [(current, current)] * 2, 1)
+
+        self.up_blocks = nn.ModuleList()
+        for level, (kind, width) in enumerate(zip(config.up_block_types, widths[::-1], strict=True)):
+            pairs = [((current if i == 0 else width) + skips.pop(), width) for i in range(layers + 1)]
+            block = Block3D(config, "up", pairs, layers + 1 if UP_TYPES[kind] else 0)
+            if level < len(widths) - 1:
+                block.upsamplers = nn.ModuleList([Upsample(width)])
+            self.up_blocks.append(block)
+            current = width
+
+        self.conv_norm_out = nn.GroupNorm(groups, widths[0], config.norm_eps)
+        self.conv_out = nn.Conv2d(widths[0], config.out_channels, 3, padding=1)
+
+    def forward(self, z: Tensor, t: Tensor | int, text: Tensor, control: AttentionControl | None = None) -> Tensor:
+        """z (B, C, F, H, W), t an int or (B,), text (G B, L, D) -> eps (G B, C, F, H, W), in the weights' dtype.
+
+        G = 2: the guidance halves [uncond, text] of the same z, which share all work before the text enters; the
+        result equals two calls. `control` masks the attention of both halves alike.
+        """
+        self._check(z, text)
+        frames, dtype = z.shape[2], self.conv_in.weight.dtype
+        x = rearrange(z.to(dtype), "b c f h w -> (b f) c h w").contiguous(memory_format=torch.channels_last)
+        text = text.to(dtype)
+        t = torch.as_tensor(t, device=z.device).expand(z.shape[0])
+        time = self.time_embedding(timestep_embedding(t, self.config.block_out_channels[0]).to(dtype))  # (B, 4 C0)
+
+        x = self.conv_in(x)
+        x = self._run(self.transformer_in, x, frames, "down")
+        skips = [x]
+        for block in self.down_blocks:
+            for i in range(len(block.resnets)):
+                x = self._run(block.layer, i, x, time, text, frames, control)
+                skips.append(x)
+            if hasattr(block, "downsamplers"):
+                x = block.downsamplers[0](x)
+                skips.append(x)
+
+        x = self._run(self.mid_block.layer, 0, x, time, text, frames, control)
+        x = self._run(self.mid_block.convolve, 1, x, time, frames)
+
+        for block in self.up_blocks:
+            for i in range(len(block.resnets)):
+                skip = skips.pop()
+                skip = skip.repeat(x.shape[0] // skip.shape[0], 1, 1, 1)  # made before the halves parted
+                x = self._run(block.layer, i, torch.cat([x, skip], dim=1), time, text, frames, control)
+            if hasattr(block, "upsamplers"):
+                x = block.upsamplers[0](x, size=skips[-1].shape[2:])  # odd sizes: the skip decides
+
+        eps = self.conv_out(F.silu(self.conv_norm_out(x)))
+        return rearrange(eps, "(b f) c h w -> b c f h w", f=frames)
+
+    def _run(self, layer, *args):
+        """Call a layer, keeping its activations for the backward pass or recomputing them there."""
+        if self.checkpoint_activations and torch.is_grad_enabled():
+            return checkpoint(layer, *args, use_reentrant=False)
+        return layer(*args)
+
+    def _check(self, z: Tensor, text: Tensor) -> None:
+        if z.ndim != 5 or z.shape[1] != self.config.in_channels:
+            raise ValueError(f"z has shape {tuple(z.shape)}; expected (B, {self.config.in_channels}, F, H, W)")
+        if text.ndim != 3 or text.shape[2] != self.config.cross_attention_dim:
+            raise ValueError(f"text has shape {tuple(text.shape)}; expected (B, L, {self.config.cross_attention_dim})")
+        if text.shape[0] not in (z.shape[0], 2 * z.shape[0]):
+            raise ValueError(f"text has {text.shape[0]} entries for {z.shape[0]} videos; expected one or two a video")

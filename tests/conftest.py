@@ -1,0 +1,45 @@
+"""Shared by the parity tests: where the reference outputs lie, and the formula that stands for their weights."""
+
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+FIXTURES = Path(__file__).parent / "fixtures"
+
+
+def _formula(name: str, shape: torch.Size) -> torch.Tensor:
+    """The reference outputs were made with these weights: seeded by the parameter's name alone."""
+    draw = np.random.RandomState(zlib.crc32(name.encode())).standard_normal(tuple(shape)).astype(np.float32)
+    if len(shape) == 1 and name.endswith("weight"):
+        return torch.from_numpy(1 + np.float32(0.05) * draw)
+    std = 0.05
+    if name.endswith((".to_q.weight", ".to_k.weight")):
+        std = 0.15
+    elif name.endswith((".to_v.weight", ".to_out.0.weight", ".proj_out.weight")):
+        std = 0.12
+    return torch.from_numpy(np.float32(std) * draw)
+
+
+@pytest.fixture(scope="session")
+def fixtures() -> Path:
+    return FIXTURES
+
+
+@pytest.fixture(scope="session")
+def formula_weights():
+    """Fill a module with the formula's weights, in place."""
+
+    def fill(module: torch.nn.Module) -> torch.nn.Module:
+        state = {name: _formula(name, p.shape) for name, p in module.state_dict().items()}
+        module.load_state_dict(state)
+        return module.eval().requires_grad_(False)
+
+    return fill
+
+
+@pytest.fixture(scope="session")
+def relative_l2():
+    return lambda ours, theirs: float((ours.double() - theirs.double()).norm() / theirs.double().norm())

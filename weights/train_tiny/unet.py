@@ -1,0 +1,173 @@
+"""Train the tiny U-Net and its text encoder on latents of the world's videos. Resumes by itself.
+
+One core a process is fastest on a CPU:
+`torchrun --nproc-per-node 2 -m weights.train_tiny.unet --out runs/tiny`, after `python -m weights.train_tiny.vae`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from model.config import UNetConfig
+from model.unet import UNet3D
+from model.vae import AutoencoderKL
+from sampling.schedule import NoiseSchedule
+from weights.train_tiny import tokenizer
+from weights.train_tiny.common import Average, cosine_rate, load_snapshot, save_snapshot
+from weights.train_tiny.export import SCHEDULER, UNET, export, load_vae
+from weights.train_tiny.world import render, sample_scene
+
+FRESH = 3  # a video's latents are used about this many times before they leave the window
+WINDOW = 4096  # videos of a process that training draws from
+SNR_CAP = 5.0  # loss weight min(SNR, cap) / SNR: easy low-noise steps count less
+DROP_TEXT = 0.1  # share of captions replaced by "", which classifier-free guidance needs
+
+
+class Denoiser(nn.Module):
+    """The two networks that are trained together."""
+
+    def __init__(self, vocabulary: CLIPTokenizer) -> None:
+        super().__init__()
+        self.unet = UNet3D(UNetConfig.from_dict(UNET))
+        self.text_encoder = CLIPTextModel(text_config(vocabulary))
+
+    def forward(self, z: Tensor, t: Tensor, tokens: Tensor) -> Tensor:
+        """z (B, 4, F, H, W), t (B,), tokens (B, L) -> eps like z."""
+        return self.unet(z, t, self.text_encoder(input_ids=tokens).last_hidden_state)
+
+
+def text_config(vocabulary: CLIPTokenizer) -> CLIPTextConfig:
+    """CLIP's text model, two layers of width 64, with the exact gelu as in Zeroscope's."""
+    return CLIPTextConfig(
+        vocab_size=len(vocabulary), hidden_size=UNET["cross_attention_dim"], intermediate_size=256,
+        num_hidden_layers=2, num_attention_heads=4, max_position_embeddings=tokenizer.LENGTH, hidden_act="gelu",
+        projection_dim=64, bos_token_id=vocabulary.bos_token_id, eos_token_id=vocabulary.eos_token_id,
+        pad_token_id=vocabulary.pad_token_id,
+    )  # fmt: skip
+
+
+class Videos:
+    """Latents and captions of video number i, a function of (seed, i) alone; those of the last window are kept."""
+
+    def __init__(self, vae: AutoencoderKL, seed: int) -> None:
+        self.vae, self.seed = vae, seed
+        self.kept: dict[int, tuple[Tensor, str]] = {}
+
+    def batch(self, step: int, size: int) -> tuple[Tensor, list[str]]:
+        """A random batch from the window that ends with this step's new videos."""
+        end = (step + 1) * size // FRESH + size
+        rng = np.random.default_rng([self.seed, step])
+        indices = rng.integers(max(0, end - WINDOW), end, size)
+        self._encode(sorted(set(indices.tolist()) - self.kept.keys()))
+        for old in [i for i in self.kept if i < end - WINDOW]:
+            del self.kept[old]
+        latents, captions = zip(*(self.kept[i] for i in indices.tolist()), strict=True)
+        return torch.stack(latents).float(), list(captions)
+
+    @torch.no_grad()
+    def _encode(self, indices: list[int]) -> None:
+        scenes = [sample_scene(np.random.default_rng([self.seed, 1, i])) for i in indices]
+        for i, scene in zip(indices, scenes, strict=True):
+            pixels = torch.from_numpy(render(scene)).permute(3, 0, 1, 2)[None].float() / 127.5 - 1
+            self.kept[i] = self.vae.encode(pixels, frames_per_chunk=8)[0].half(), scene.caption
+
+
+def loss_of(model: Denoiser, schedule: NoiseSchedule, z0: Tensor, tokens: Tensor, generator: torch.Generator) -> Tensor:
+    """Weighted squared error of the predicted noise."""
+    t = torch.randint(0, len(schedule.alpha_bar), (len(z0),), generator=generator)
+    noise = torch.randn(z0.shape, generator=generator)
+    alpha_bar = schedule.alpha_bar[t].view(-1, 1, 1, 1, 1)
+    eps = model(alpha_bar.sqrt() * z0 + (1 - alpha_bar).sqrt() * noise, t, tokens)
+    snr = schedule.alpha_bar[t] / (1 - schedule.alpha_bar[t])
+    return ((snr.clamp(max=SNR_CAP) / snr) * (eps - noise).square().mean(dim=(1, 2, 3, 4))).mean()
+
+
+def average_gradients(model: nn.Module) -> None:
+    """The mean over processes, in one message."""
+    if not dist.is_initialized():
+        return
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    flat = torch.cat([g.reshape(-1) for g in gradients])
+    dist.all_reduce(flat)
+    for g, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+        g.copy_(mean.view_as(g) / dist.get_world_size())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True, help="folder with vae/; the snapshot and the rest go there")
+    parser.add_argument("--steps", type=int, default=20000)
+    parser.add_argument("--batch", type=int, default=8, help="videos a step and process")
+    parser.add_argument("--rate", type=float, default=1e-3)
+    parser.add_argument("--decay", type=float, default=0.999, help="of the averaged weights, which are exported")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    if "RANK" in os.environ:
+        dist.init_process_group("gloo")
+    rank = dist.get_rank() if dist.is_initialized() else 0
+
+    if rank == 0:
+        tokenizer.write(args.out / "tokenizer")
+    if dist.is_initialized():
+        dist.barrier()
+    vocabulary = CLIPTokenizer.from_pretrained(args.out / "tokenizer")
+    schedule = NoiseSchedule.from_config(SCHEDULER)
+    videos = Videos(load_vae(args.out / "vae"), args.seed * 1000 + rank)
+    torch.manual_seed(args.seed)
+    model = Denoiser(vocabulary)
+    model.unet.eval()  # no dropout: the model is small and every video new
+    average = Average(model, args.decay)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=args.rate, betas=(0.9, 0.99), weight_decay=0.01)
+    first, snapshot = 0, load_snapshot(args.out / "unet.pt")
+    if snapshot:
+        first = snapshot["step"]
+        model.load_state_dict(snapshot["model"])
+        average.module.load_state_dict(snapshot["average"])
+        optimizer.load_state_dict(snapshot["optimizer"])
+
+    start, shown, losses = time.time(), None, snapshot["losses"] if snapshot else []
+    for step in range(first, args.steps):
+        generator = torch.Generator().manual_seed((args.seed * 10**7 + step) * 64 + rank)
+        z0, captions = videos.batch(step, args.batch)
+        dropped = torch.rand(len(captions), generator=generator) < DROP_TEXT
+        words = ["" if d else c for c, d in zip(captions, dropped, strict=True)]
+        tokens = vocabulary(words, padding="max_length", max_length=tokenizer.LENGTH, return_tensors="pt").input_ids
+        loss = loss_of(model, schedule, z0, tokens, generator)
+        optimizer.zero_grad()
+        loss.backward()
+        average_gradients(model)
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.param_groups[0]["lr"] = cosine_rate(step, args.steps, args.rate, warmup=200)
+        optimizer.step()
+        average.update(model, step)
+        shown = loss.item() if shown is None else 0.98 * shown + 0.02 * loss.item()
+        if rank == 0 and (step + 1) % 50 == 0:
+            print(
+                f"step {step + 1}  loss {shown:.4f}  {(time.time() - start) / (step + 1 - first):.2f} s/step",
+                flush=True,
+            )
+        if rank == 0 and ((step + 1) % 200 == 0 or step + 1 == args.steps):
+            losses.append((step + 1, round(shown, 5)))
+            state = {
+                "step": step + 1,
+                "losses": losses,
+                "model": model.state_dict(),
+                "optimizer": optimizer.state_dict(),
+            }
+            save_snapshot(args.out / "unet.pt", state | {"average": average.module.state_dict()})
+    if rank == 0:
+        export(args.out, args.out)
+
+
+if __name__ == "__main__":
+    main()

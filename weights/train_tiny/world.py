@@ -1,0 +1,173 @@
+"""The synthetic world the tiny checkpoint learns: one coloured subject moving over one of five backgrounds.
+
+A `Scene` is everything that can be said about a video; `render` turns it into pixels, `caption` into words, `boxes` into
+the subject's box a frame. All randomness comes from the generator handed in.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+FRAMES, HEIGHT, WIDTH = 8, 96, 128
+
+COLORS = {  # of subjects, RGB in [0, 1]
+    "red": (0.86, 0.12, 0.12),
+    "orange": (1.00, 0.50, 0.05),
+    "yellow": (1.00, 0.92, 0.10),
+    "white": (0.98, 0.98, 0.98),
+    "pink": (1.00, 0.35, 0.75),
+    "purple": (0.48, 0.10, 0.70),
+}
+BACKGROUNDS = {  # top and bottom colour of the vertical shading
+    "sky": ((0.35, 0.62, 0.92), (0.58, 0.78, 0.95)),
+    "grass": ((0.30, 0.55, 0.22), (0.18, 0.42, 0.12)),
+    "sand": ((0.76, 0.66, 0.48), (0.66, 0.55, 0.38)),
+    "ocean": ((0.05, 0.36, 0.45), (0.02, 0.24, 0.34)),
+    "night": ((0.03, 0.03, 0.10), (0.07, 0.08, 0.20)),
+}
+SHAPES = ("ball", "box", "cross", "triangle", "diamond", "ring")
+VERBS = {  # by kind of motion
+    "still": ("resting", "standing still"),
+    "slow": ("drifting", "moving slowly"),
+    "fast": ("flying", "racing"),
+    "bouncing": ("bouncing", "jumping"),
+    "any": ("moving", "gliding"),
+}
+PATTERNS = (
+    "{a} {subject} {verb} over the {background}",
+    "{a} {subject} {verb} over the {background}",
+    "{a} {subject} is {verb} across the {background}",
+    "one {subject} {verb} in front of the {background}",
+    "the {background}, with {a} {subject} {verb}",
+)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One video. `centers` (F, 2) are x, y in pixels, `size` is the subject's side in pixels."""
+
+    color: str
+    shape: str
+    background: str
+    motion: str
+    centers: np.ndarray
+    size: float
+    texture_seed: int
+    wording: tuple[int, int]  # which pattern, which verb
+
+    @property
+    def subject(self) -> str:
+        return f"{self.color} {self.shape}"
+
+    @property
+    def caption(self) -> str:
+        pattern, verb = self.wording
+        verbs = VERBS[self.motion] + (VERBS["any"] if self.motion != "still" else ())
+        return PATTERNS[pattern].format(
+            a="an" if self.color[0] in "aeiou" else "a",
+            subject=self.subject,
+            verb=verbs[verb % len(verbs)],
+            background=self.background,
+        )
+
+    @property
+    def boxes(self) -> np.ndarray:
+        """(F, 4) relative x1 y1 x2 y2 of the subject's extent, clipped to the frame."""
+        half = self.size / 2
+        x, y = self.centers.T
+        edges = np.stack([(x - half) / WIDTH, (y - half) / HEIGHT, (x + half) / WIDTH, (y + half) / HEIGHT], axis=-1)
+        return edges.clip(0, 1)
+
+
+def sample_scene(rng: np.random.Generator, frames: int = FRAMES) -> Scene:
+    """One random scene, every choice uniform."""
+    motion = rng.choice(["still", "slow", "fast", "bouncing"], p=[0.15, 0.3, 0.35, 0.2])
+    size = rng.uniform(HEIGHT / 4, HEIGHT / 2)
+    return Scene(
+        color=str(rng.choice(list(COLORS))),
+        shape=str(rng.choice(SHAPES)),
+        background=str(rng.choice(list(BACKGROUNDS))),
+        motion=str(motion),
+        centers=sample_path(rng, str(motion), size, frames),
+        size=float(size),
+        texture_seed=int(rng.integers(2**31)),
+        wording=(int(rng.integers(len(PATTERNS))), int(rng.integers(4))),
+    )
+
+
+def sample_path(rng: np.random.Generator, motion: str, size: float, frames: int) -> np.ndarray:
+    """Centres (F, 2) that keep the subject inside the frame. Straight or curved; bouncing paths reflect at the walls."""
+    low = np.array([size / 2, size / 2])
+    high = np.array([WIDTH - size / 2, HEIGHT - size / 2])
+    start = rng.uniform(low, high)
+    if motion == "still":
+        return np.repeat(start[None], frames, axis=0)
+    time = np.linspace(0, 1, frames)[:, None]
+    if motion == "bouncing":
+        angle, speed = rng.uniform(0, 2 * np.pi), rng.uniform(8, 16)  # pixels a frame
+        free = start + time * (frames - 1) * speed * np.array([np.cos(angle), np.sin(angle)])
+        span = high - low
+        folded = np.mod(free - low, 2 * span)
+        return low + np.minimum(folded, 2 * span - folded)
+    end = rng.uniform(low, high)
+    if motion == "slow":
+        end = start + (end - start) * rng.uniform(0.2, 0.5)
+    bend = (start + end) / 2 + rng.choice([0.0, 1.0]) * rng.uniform(-0.5, 0.5, 2) * (high - low)
+    path = (1 - time) ** 2 * start + 2 * time * (1 - time) * bend + time**2 * end  # quadratic Bezier
+    return path.clip(low, high)
+
+
+def render(scene: Scene) -> np.ndarray:
+    """Pixels of a scene: uint8 (F, HEIGHT, WIDTH, 3)."""
+    rng = np.random.default_rng(scene.texture_seed)
+    y, x = np.mgrid[:HEIGHT, :WIDTH].astype(np.float32) + 0.5
+    background = _background(scene.background, len(scene.centers), x, y, rng)
+    light = rng.uniform(0.85, 1.0), rng.uniform(0.06, 0.14)  # brightness and strength of the light from the upper left
+    frames = np.empty((len(scene.centers), HEIGHT, WIDTH, 3), np.float32)
+    for i, (cx, cy) in enumerate(scene.centers.astype(np.float32)):
+        u, v = (x - cx) / (scene.size / 2), (y - cy) / (scene.size / 2)
+        cover = (0.5 - _distance(scene.shape, u, v) * (scene.size / 2)).clip(0, 1)[..., None]
+        shade = (light[0] - light[1] * (u + v) / 2).clip(0.7, 1.1)[..., None]
+        frames[i] = background[i] * (1 - cover) + np.array(COLORS[scene.color], np.float32) * shade * cover
+    return (frames.clip(0, 1) * 255 + 0.5).astype(np.uint8)
+
+
+def _background(name: str, frames: int, x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """(F, H, W, 3): vertical shading with a light texture; only the ocean's waves move."""
+    top, bottom = (np.array(c, np.float32) for c in BACKGROUNDS[name])
+    fall = (y / HEIGHT)[..., None]
+    base = (top * (1 - fall) + bottom * fall) * np.float32(rng.uniform(0.92, 1.08))
+    phase, slant = rng.uniform(0, 2 * np.pi), rng.uniform(-0.3, 0.3)
+    texture = np.zeros((frames, HEIGHT, WIDTH), np.float32)
+    for i in range(frames):
+        if name == "sky":
+            texture[i] = 0.04 * np.sin(x / 23 + phase) * np.sin(y / 17 + 2 * phase)
+        elif name == "grass":
+            texture[i] = 0.03 * np.sin(x / 2.5 + slant * y + phase) * np.sin(y / 9 + phase)
+        elif name == "sand":
+            texture[i] = 0.03 * np.sin(y / 4 + slant * x / 4 + phase)
+        elif name == "ocean":
+            texture[i] = 0.035 * np.sin(y / 3.5 + 1.5 * np.sin(x / 20 + phase) + 0.6 * i)
+        else:
+            texture[i] = 0.02 * np.sin(x / 31 + phase)
+    return base[None] + texture[..., None]
+
+
+def _distance(shape: str, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """Distance to the shape's edge, negative inside, in units of half the subject's side (exact or a close bound)."""
+    if shape == "ball":
+        return np.hypot(u, v) - 1
+    if shape == "ring":
+        return np.abs(np.hypot(u, v) - 0.74) - 0.26
+    if shape == "box":
+        return np.maximum(np.abs(u), np.abs(v)) - 0.92
+    if shape == "diamond":
+        return (np.abs(u) + np.abs(v) - 1) / np.sqrt(np.float32(2))
+    if shape == "cross":
+        a, b = np.abs(u), np.abs(v)
+        return np.minimum(np.maximum(a - 1, b - 0.34), np.maximum(a - 0.34, b - 1))
+    if shape == "triangle":  # apex up
+        return np.maximum((2 * np.abs(u) - v - 1) / np.sqrt(np.float32(5)), v - 1)
+    raise ValueError(f"no shape is called {shape!r}; there are {', '.join(SHAPES)}")
