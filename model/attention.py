@@ -51,9 +51,9 @@ class Attention(nn.Module):
     ) -> Tensor:
         """Sections 2.1 and 2.2 in one place: A_u = sigma(Q K^T / sqrt(d)) V, and A_m, which the mask restricts.
 
-        x (B F, N, C). context (B, L, D) for cross-attention, None for self-attention. mask bool, (F, N, N) or (F, N, L),
-        the same for every video and head, True = may attend. normalize maps (A_m, A_u), which share q, k and v, to the
-        output used instead of A_m. Returns (B F, N, C), after the output projection and before the residual.
+        x (B F, N, C). context (B, L, D) for cross-attention, None for self-attention. mask bool, (F, N, N) or
+        (F, N, L), the same for every video and head, True = may attend. normalize maps (A_m, A_u), which share q, k
+        and v, to the output used instead of A_m. Returns (B F, N, C), after the output projection, before the residual.
         """
         source = x if context is None else context
         # A video's frames read the same words, so in cross-attention they are one long list of queries (f n).

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
-import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
 from adaptation.attention_masks import AttentionControl
+from adaptation.mask_normalization import axis_dims, match_distribution
 from model.attention import Attention, FeedForward, Normalize
 
 EPS = 1e-6  # of the GroupNorm at a transformer's entrance
@@ -25,7 +26,10 @@ def masking(control: AttentionControl | None, where: str, kind: str, h: int, w: 
     """The masking of one attention. where: down, mid or up; kind: self, cross or temporal; h, w: its grid."""
     if control is None or not control.applies(where, kind):
         return Masking()
-    return Masking(control.mask(kind, h, w).dense(), control.normalizer(kind))
+    normalize = None
+    if control.normalizes(kind):
+        normalize = partial(match_distribution, dim=axis_dims(control.axis), gradient=control.gradient)
+    return Masking(control.mask(kind, h, w).dense(), normalize)
 
 
 class TransformerBlock(nn.Module):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -135,7 +137,7 @@ class AutoencoderKL(nn.Module):
         self.post_quant_conv = nn.Conv2d(config.latent_channels, config.latent_channels, 1)
 
     def posterior(self, pixels: Tensor, frames_per_chunk: int = 4) -> tuple[Tensor, Tensor]:
-        """Mean and log-variance of q(latent | pixels), unscaled: (B, 3, F, 8H, 8W) in [-1, 1] -> two (B, C, F, H, W)."""
+        """Mean and log-variance of q(latent | pixels), unscaled: (B, 3, F, 8H, 8W) in [-1, 1] -> 2x (B, C, F, H, W)."""
         _check_video("pixels", pixels, self.config.in_channels)
         d = self.config.downscale
         if pixels.shape[3] % d or pixels.shape[4] % d:
@@ -172,4 +174,4 @@ def _check_video(name: str, video: Tensor, channels: int) -> None:
 
 
 def _resnets(widths: list[int], config: VAEConfig) -> list[ResnetBlock]:
-    return [ResnetBlock(a, b, config.norm_num_groups, EPS) for a, b in zip(widths, widths[1:], strict=False)]
+    return [ResnetBlock(a, b, config.norm_num_groups, EPS) for a, b in pairwise(widths)]

@@ -1,4 +1,4 @@
-"""Write a training's results as a checkpoint folder of Zeroscope's form: `python -m weights.train_tiny.export FROM TO`."""
+"""Write a training's results as a folder of Zeroscope's form: `python -m weights.train_tiny.export FROM TO`."""
 
 from __future__ import annotations
 

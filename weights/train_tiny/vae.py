@@ -1,4 +1,4 @@
-"""Train the tiny autoencoder on single frames: `python -m weights.train_tiny.vae --out runs/tiny`. Resumes by itself."""
+"""Train the tiny autoencoder on single frames: `python -m weights.train_tiny.vae --out runs/tiny`, which resumes."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def main() -> None:
         torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
         optimizer.step()
         average.update(vae, step)
-        shown = 0.95 * shown + 0.05 * float(error) if step > first else float(error)
+        shown = 0.95 * shown + 0.05 * error.item() if step > first else error.item()
         if (step + 1) % 50 == 0:
             print(
                 f"step {step + 1}  mse {shown:.5f}  {(time.time() - start) / (step + 1 - first):.2f} s/step", flush=True

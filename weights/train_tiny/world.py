@@ -1,7 +1,7 @@
 """The synthetic world the tiny checkpoint learns: one coloured subject moving over one of five backgrounds.
 
-A `Scene` is everything that can be said about a video; `render` turns it into pixels, `caption` into words, `boxes` into
-the subject's box a frame. All randomness comes from the generator handed in.
+A `Scene` is everything that can be said about a video; `render` turns it into pixels, `caption` into words, `boxes`
+into the subject's box a frame. All randomness comes from the generator handed in.
 """
 
 from __future__ import annotations
@@ -81,8 +81,21 @@ class Scene:
         return edges.clip(0, 1)
 
 
-def sample_scene(rng: np.random.Generator, frames: int = FRAMES) -> Scene:
-    """One random scene, every choice uniform."""
+def held_out(color: str, shape: str, background: str) -> bool:
+    """Whether training never sees this combination: 20 of the 180, every colour, shape and background among them."""
+    places = (list(COLORS).index(color), SHAPES.index(shape), list(BACKGROUNDS).index(background))
+    return (places[0] + 2 * places[1] + 3 * places[2]) % 9 == 0
+
+
+def sample_scene(rng: np.random.Generator, frames: int = FRAMES, held: bool = False) -> Scene:
+    """One random scene, every choice uniform: of the combinations held out from training, or of the others."""
+    scene = _any_scene(rng, frames)
+    while held_out(scene.color, scene.shape, scene.background) != held:
+        scene = _any_scene(rng, frames)
+    return scene
+
+
+def _any_scene(rng: np.random.Generator, frames: int) -> Scene:
     motion = rng.choice(["still", "slow", "fast", "bouncing"], p=[0.15, 0.3, 0.35, 0.2])
     size = rng.uniform(HEIGHT / 4, HEIGHT / 2)
     return Scene(
@@ -98,7 +111,7 @@ def sample_scene(rng: np.random.Generator, frames: int = FRAMES) -> Scene:
 
 
 def sample_path(rng: np.random.Generator, motion: str, size: float, frames: int) -> np.ndarray:
-    """Centres (F, 2) that keep the subject inside the frame. Straight or curved; bouncing paths reflect at the walls."""
+    """Centres (F, 2) that keep the subject inside the frame: straight, curved, or reflected at the walls."""
     low = np.array([size / 2, size / 2])
     high = np.array([WIDTH - size / 2, HEIGHT - size / 2])
     start = rng.uniform(low, high)
@@ -162,7 +175,7 @@ def _distance(shape: str, u: np.ndarray, v: np.ndarray) -> np.ndarray:
     if shape == "ring":
         return np.abs(np.hypot(u, v) - 0.74) - 0.26
     if shape == "box":
-        return np.maximum(np.abs(u), np.abs(v)) - 0.92
+        return np.maximum(np.abs(u), np.abs(v)) - 1
     if shape == "diamond":
         return (np.abs(u) + np.abs(v) - 1) / np.sqrt(np.float32(2))
     if shape == "cross":

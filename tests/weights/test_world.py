@@ -1,0 +1,72 @@
+import numpy as np
+import pytest
+
+from weights.train_tiny.detect import detect
+from weights.train_tiny.world import (
+    BACKGROUNDS,
+    COLORS,
+    FRAMES,
+    HEIGHT,
+    SHAPES,
+    WIDTH,
+    held_out,
+    render,
+    sample_path,
+    sample_scene,
+)
+
+
+def scenes(count, seed=0, **kwargs):
+    rng = np.random.default_rng(seed)
+    return [sample_scene(rng, **kwargs) for _ in range(count)]
+
+
+def test_a_scene_is_a_function_of_its_seed():
+    one, two = scenes(1)[0], scenes(1)[0]
+    assert one.caption == two.caption
+    assert np.array_equal(render(one), render(two))
+    assert render(one).shape == (FRAMES, HEIGHT, WIDTH, 3)
+
+
+def test_captions_name_what_is_shown():
+    for scene in scenes(50):
+        assert scene.subject in scene.caption
+        assert scene.background in scene.caption
+    assert {"a", "an"} <= {word for s in scenes(50) for word in s.caption.split()}
+
+
+def test_held_out_combinations_are_a_ninth_and_cover_everything():
+    held = [(c, s, b) for c in COLORS for s in SHAPES for b in BACKGROUNDS if held_out(c, s, b)]
+    assert len(held) == 20
+    assert [len(set(part)) for part in zip(*held, strict=True)] == [6, 6, 5]
+    assert not any(held_out(s.color, s.shape, s.background) for s in scenes(100))
+    assert all(held_out(s.color, s.shape, s.background) for s in scenes(20, held=True))
+
+
+@pytest.mark.parametrize("motion", ["still", "slow", "fast", "bouncing"])
+def test_paths_keep_the_subject_inside(motion):
+    for seed in range(30):
+        path = sample_path(np.random.default_rng(seed), motion, 40.0, FRAMES)
+        assert path.shape == (FRAMES, 2)
+        assert (path >= 20 - 1e-9).all()
+        assert (path <= [WIDTH - 20 + 1e-9, HEIGHT - 20 + 1e-9]).all()
+        assert (np.ptp(path, axis=0).max() == 0) == (motion == "still")
+
+
+def test_the_detector_finds_what_was_drawn():
+    """Over 60 videos: one subject of the right colour on the right background, its box within two pixels a side."""
+    for scene in scenes(60, seed=5):
+        for seen, box in zip(detect(render(scene), scene.color), scene.boxes, strict=True):
+            assert seen.blobs == 1, scene
+            assert seen.background == scene.background
+            error = np.abs(np.array(seen.box) - box) * [WIDTH, HEIGHT, WIDTH, HEIGHT]
+            # A corner of a triangle or a diamond is too thin for the detector's opening.
+            assert error.max() <= (2 if scene.shape in ("ball", "box", "cross", "ring") else 5), scene
+
+
+def test_the_detector_misses_what_is_not_there():
+    scene = next(s for s in scenes(50) if s.color == "red")
+    other = detect(render(scene), "yellow")
+    assert all(seen.box is None for seen in other)
+    empty = np.zeros((2, HEIGHT, WIDTH, 3), np.uint8)
+    assert [(d.box, d.blobs, d.background) for d in detect(empty, "red")] == [(None, 0, "night")] * 2
