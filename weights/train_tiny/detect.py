@@ -28,7 +28,7 @@ def _anchors() -> tuple[np.ndarray, np.ndarray]:
 
 @dataclass(frozen=True)
 class Detection:
-    """What one frame shows. `box`: relative x1 y1 x2 y2 of the largest blob of the asked colour, None if there is none."""
+    """What one frame shows. `box`: relative x1 y1 x2 y2 of the largest blob of the asked colour, or None."""
 
     box: tuple[float, float, float, float] | None
     blobs: int  # subjects of any colour

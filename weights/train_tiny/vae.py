@@ -15,7 +15,7 @@ from torch import Tensor
 from model.config import VAEConfig
 from model.vae import AutoencoderKL
 from weights.train_tiny.common import Average, cosine_rate, load_snapshot, save_snapshot
-from weights.train_tiny.world import render, sample_scene
+from weights.train_tiny.world import HEIGHT, WIDTH, render, sample_scene
 
 CONFIG = {
     "_class_name": "AutoencoderKL",
@@ -30,14 +30,23 @@ CONFIG = {
     "sample_size": 128,
     "up_block_types": ["UpDecoderBlock2D"] * 4,
 }
-KL_WEIGHT = 1e-4  # per latent number against the mean squared error per pixel value
+KL_WEIGHT = 1e-6  # per latent number, against the mean squared error per pixel value; more drowns the colours in noise
+
+CROP, CROPPED = 64, 0.88  # pixels; share of the steps that see crops, several times cheaper than the whole frames after
 
 
-def frame_batch(seed: int, step: int, size: int) -> Tensor:
-    """`size` random frames (N, 3, 1, H, W) in [-1, 1], a function of seed and step alone."""
+def frame_batch(seed: int, step: int, size: int, crop: int | None = None) -> Tensor:
+    """`size` random frames (N, 3, 1, H, W) in [-1, 1], a function of seed and step; or squares near the subject."""
     rng = np.random.default_rng([seed, step])
-    frames = np.concatenate([render(sample_scene(rng, frames=1)) for _ in range(size)])
-    return torch.from_numpy(frames).permute(0, 3, 1, 2)[:, :, None].float() / 127.5 - 1
+    frames = []
+    for scene in (sample_scene(rng, frames=1) for _ in range(size)):
+        frame = render(scene)[0]
+        if crop:
+            x, y = scene.centers[0] + rng.uniform(-48, 48, 2) - crop / 2
+            x, y = int(np.clip(x, 0, WIDTH - crop)), int(np.clip(y, 0, HEIGHT - crop))
+            frame = frame[y : y + crop, x : x + crop]
+        frames.append(frame)
+    return torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2)[:, :, None].float() / 127.5 - 1
 
 
 def loss_of(vae: AutoencoderKL, pixels: Tensor) -> tuple[Tensor, Tensor]:
@@ -66,8 +75,8 @@ def measure(vae: AutoencoderKL, seed: int = 10**6, frames: int = 256) -> dict[st
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder for the snapshot and, at the end, vae/")
-    parser.add_argument("--steps", type=int, default=1500)
-    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--steps", type=int, default=5000)
+    parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
@@ -88,7 +97,9 @@ def main() -> None:
     for step in range(first, args.steps):
         torch.manual_seed(args.seed * 10**6 + step)
         optimizer.param_groups[0]["lr"] = cosine_rate(step, args.steps, args.rate)
-        loss, error = loss_of(vae, frame_batch(args.seed, step, args.batch))
+        loss, error = loss_of(
+            vae, frame_batch(args.seed, step, args.batch, CROP if step < CROPPED * args.steps else None)
+        )
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)

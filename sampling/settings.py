@@ -1,0 +1,117 @@
+"""Every switch of a run under the paper's symbol, and the named methods of the paper's tables."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+# name: smallest and largest value; the largest are far beyond use, so that a slip of the keyboard is caught.
+COUNTS = {"steps": (1, 10_000), "frozen_steps": (0, 10_000), "iterations": (0, 1_000), "refine_steps": (0, 10_000)}
+NUMBERS = {"guidance_scale": (0, 1_000), "eta": (0, 1), "c_g": (0, 1e9), "gamma": (0, 1)}
+FLAGS = ("normalize", "normalize_gradient")
+CHOICES = {
+    "axis": ("joint", "channel"),
+    "gradient": ("exact", "straight-through"),
+    "grid": ("stride", "cover"),
+    "start_token": ("hidden", "background"),
+    "prior_gradient": ("full", "conditional", "detached"),
+}
+SUBSETS = {
+    "where": ("up", "mid", "temporal", "down"),
+    "attention": ("self", "cross"),
+    "normalize_in": ("self", "cross"),
+}
+
+
+@dataclass(frozen=True)
+class SamplingSettings:
+    """One run. The defaults are the paper's full method; steps, guidance_scale and eta are not in the paper and are
+    those of the pipelines it builds on."""
+
+    # Sampling
+    steps: int = 50  # DDIM steps
+    guidance_scale: float = 9.0  # of classifier-free guidance
+    eta: float = 0.0  # of DDIM; 0 is deterministic
+    # Section 2.1, masks
+    frozen_steps: int = 4  # masks act in the first ones
+    where: tuple[str, ...] = ("up",)  # blocks whose attention is masked; "temporal" adds temporal attention
+    attention: tuple[str, ...] = ("self", "cross")  # kinds of spatial attention that are masked
+    grid: str = "stride"  # how a mask reaches a coarser grid
+    start_token: str = "hidden"  # who sees the prompt's start token
+    # Section 2.2, Mask Normalization
+    normalize: bool = True
+    normalize_in: tuple[str, ...] = ("self", "cross")  # kinds of attention that are normalized
+    axis: str = "joint"  # "joint": one distribution a frame; "channel": one for each channel
+    gradient: str = "exact"  # of the distribution matching
+    # Section 2.3, Temporal Intrinsic Denoising
+    iterations: int = 2  # M; 0 leaves the refinement out
+    c_g: float = 10_000.0  # strength of the temporal prior; 0 is Intrinsic Denoising
+    gamma: float = 0.05  # size of a refinement step
+    refine_steps: int | None = None  # refine before the first ones only; None means all
+    prior_gradient: str = "full"  # what tau is differentiated through
+    normalize_gradient: bool = False  # to length 1 for each video, the ablation of B.3
+
+    def __post_init__(self) -> None:
+        for name, (low, high) in COUNTS.items():
+            value = getattr(self, name)
+            if value is None and name == "refine_steps":
+                continue
+            if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+                raise ValueError(f"{name} must be an integer from {low} to {high}, got {value!r}")
+        for name, (low, high) in NUMBERS.items():
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+                raise ValueError(f"{name} must be a number from {low} to {high:g}, got {value!r}")
+        for name in FLAGS:
+            value = getattr(self, name)
+            if not isinstance(value, bool):
+                raise ValueError(f"{name} must be true or false, got {value!r}")
+        for name, words in CHOICES.items():
+            value = getattr(self, name)
+            if not isinstance(value, str) or value not in words:
+                raise ValueError(f"{name} must be one of {', '.join(words)}, got {value!r}")
+        for name, words in SUBSETS.items():
+            value = getattr(self, name)
+            if not isinstance(value, tuple | list) or not value or any(word not in words for word in value):
+                raise ValueError(f"{name} must list one or more of {', '.join(words)}, got {value!r}")
+            object.__setattr__(self, name, tuple(value))  # lists come from JSON; a tuple keeps the settings hashable
+
+
+MASK = {"where": ("up",), "attention": ("self", "cross"), "frozen_steps": 4, "start_token": "hidden"}
+NO_REFINEMENT = {"iterations": 0, "c_g": 0.0}
+
+# What each method says about a run; whatever it leaves open is the checkpoint's.
+PRESETS: dict[str, dict[str, Any]] = {
+    "plain": {"frozen_steps": 0, "normalize": False, **NO_REFINEMENT},
+    "peekaboo": {
+        **MASK,
+        "where": ("up", "mid", "temporal"),
+        "frozen_steps": 2,
+        "grid": "stride",
+        "normalize": False,
+        **NO_REFINEMENT,
+    },
+    "mask": {**MASK, "normalize": False, **NO_REFINEMENT},
+    "mask-norm": {**MASK, "normalize": True, **NO_REFINEMENT},
+    "mask-norm+id": {**MASK, "normalize": True, "iterations": 2, "c_g": 0.0},
+    "full": {**MASK, "normalize": True, "iterations": 2},  # c_g is the checkpoint's: it depends on the latents' size
+    "paper": {  # as published, whatever the checkpoint recommends
+        **MASK,
+        "grid": "stride",
+        "normalize": True,
+        "normalize_in": ("self", "cross"),
+        "axis": "joint",
+        "gradient": "exact",
+        "iterations": 2,
+        "c_g": 10_000.0,
+        "gamma": 0.05,
+        "refine_steps": None,
+        "prior_gradient": "full",
+        "normalize_gradient": False,
+    },
+}
+
+
+def preset(name: str, base: SamplingSettings | None = None) -> SamplingSettings:
+    """The named method over `base`, which carries what the checkpoint recommends; without one, over the defaults."""
+    if name not in PRESETS:
+        raise ValueError(f"method must be one of {', '.join(PRESETS)}, got {name!r}")
+    return replace(SamplingSettings() if base is None else base, **PRESETS[name])
