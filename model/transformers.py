@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import NamedTuple
 
-from einops import rearrange
+from einops import rearrange, repeat
 from torch import Tensor, nn
 
 from adaptation.attention_masks import AttentionControl
@@ -54,13 +54,18 @@ class TransformerBlock(nn.Module):
         halves: int = 1,
         masking1: Masking = Masking(),  # noqa: B008  (immutable)
         masking2: Masking = Masking(),  # noqa: B008
+        gate: Tensor | None = None,
     ) -> Tensor:
-        """x (B F, N, C), text (halves B, L, D) or None -> (halves B F, N, C); the halves differ from attn2 on."""
+        """x (B F, N, C), text (halves B, L, D) or None -> (halves B F, N, C); the halves differ from attn2 on.
+
+        gate (B F, N, 1) multiplies what enters attn2 and what leaves it: Peekaboo's temporal masking.
+        """
         x = x + self.attn1(self.norm1(x), None, *masking1)
-        q = self.norm2(x)
+        q = self.norm2(x if gate is None else gate * x)
         if halves > 1:
             x, q = x.repeat(halves, 1, 1), q.repeat(halves, 1, 1)
-        x = x + self.attn2(q, text, *masking2)
+        a = self.attn2(q, text, *masking2)
+        x = x + (a if gate is None else gate * a)
         return x + self.ff(self.norm3(x))
 
 
@@ -103,6 +108,8 @@ class TemporalTransformer(nn.Module):
         h, w = x.shape[2:]
         video = rearrange(x, "(b f) c h w -> b c f (h w)", f=frames)
         tokens = self.proj_in(rearrange(self.norm(video), "b c f p -> (b p) f c"))
-        temporal = masking(control, where, "temporal", h, w)
-        tokens = self.proj_out(self.transformer_blocks[0](tokens, None, 1, temporal, temporal))
+        first, gate = masking(control, where, "temporal", h, w), None
+        if first.mask is not None:  # as Peekaboo's code: attn1 is masked, attn2 acts inside the boxes alone
+            gate = repeat(control.inside(h, w), "f p -> (b p) f 1", b=video.shape[0]).to(tokens.dtype)
+        tokens = self.proj_out(self.transformer_blocks[0](tokens, masking1=first, gate=gate))
         return x + rearrange(tokens, "(b h w) f c -> (b f) c h w", h=h, w=w)

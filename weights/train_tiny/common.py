@@ -1,4 +1,4 @@
-"""What both trainings share: atomic snapshots to resume from, a cosine learning rate, and an average of the weights."""
+"""What both trainings share: snapshots to resume from, learning rate, averaged weights, several processes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 from torch import nn
 
 
@@ -47,3 +48,21 @@ class Average:
                 average.lerp_(value, 1 - keep)
             else:
                 average.copy_(value)
+
+
+def join_processes() -> int:
+    """This process's rank: joins the others under torchrun, 0 alone."""
+    if "RANK" in os.environ:
+        dist.init_process_group("gloo")
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def average_gradients(model: nn.Module) -> None:
+    """The mean over processes, in one message."""
+    if not dist.is_initialized():
+        return
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    flat = torch.cat([g.reshape(-1) for g in gradients])
+    dist.all_reduce(flat)
+    for g, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+        g.copy_(mean.view_as(g) / dist.get_world_size())

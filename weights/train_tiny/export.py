@@ -25,7 +25,7 @@ UNET = {
     "layers_per_block": 1,
     "mid_block_scale_factor": 1,
     "norm_eps": 1e-05,
-    "norm_num_groups": 16,
+    "norm_num_groups": 4,
     "out_channels": 4,
     "sample_size": 16,
     "up_block_types": ["UpBlock3D", "CrossAttnUpBlock3D", "CrossAttnUpBlock3D"],

@@ -7,7 +7,6 @@ One core a process is fastest on a CPU:
 from __future__ import annotations
 
 import argparse
-import os
 import time
 from pathlib import Path
 
@@ -18,11 +17,20 @@ from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from model.config import UNetConfig
+from model.layers import ResnetBlock
+from model.transformers import SpatialTransformer, TemporalTransformer
 from model.unet import UNet3D
 from model.vae import AutoencoderKL
 from sampling.schedule import NoiseSchedule
 from weights.train_tiny import tokenizer
-from weights.train_tiny.common import Average, cosine_rate, load_snapshot, save_snapshot
+from weights.train_tiny.common import (
+    Average,
+    average_gradients,
+    cosine_rate,
+    join_processes,
+    load_snapshot,
+    save_snapshot,
+)
 from weights.train_tiny.export import SCHEDULER, UNET, export, load_vae
 from weights.train_tiny.world import render, sample_scene
 
@@ -39,6 +47,11 @@ class Denoiser(nn.Module):
         super().__init__()
         self.unet = UNet3D(UNetConfig.from_dict(UNET))
         self.text_encoder = CLIPTextModel(text_config(vocabulary))
+        for layer in self.unet.modules():  # every residual branch begins at zero, as temporal convolutions do anyway
+            if isinstance(layer, ResnetBlock):
+                nn.init.zeros_(layer.conv2.weight)
+            elif isinstance(layer, SpatialTransformer | TemporalTransformer):
+                nn.init.zeros_(layer.proj_out.weight)
 
     def forward(self, z: Tensor, t: Tensor, tokens: Tensor) -> Tensor:
         """z (B, 4, F, H, W), t (B,), tokens (B, L) -> eps like z."""
@@ -91,17 +104,6 @@ def loss_of(model: Denoiser, schedule: NoiseSchedule, z0: Tensor, tokens: Tensor
     return ((snr.clamp(max=SNR_CAP) / snr) * (eps - noise).square().mean(dim=(1, 2, 3, 4))).mean()
 
 
-def average_gradients(model: nn.Module) -> None:
-    """The mean over processes, in one message."""
-    if not dist.is_initialized():
-        return
-    gradients = [p.grad for p in model.parameters() if p.grad is not None]
-    flat = torch.cat([g.reshape(-1) for g in gradients])
-    dist.all_reduce(flat)
-    for g, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
-        g.copy_(mean.view_as(g) / dist.get_world_size())
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder with vae/; the snapshot and the rest go there")
@@ -112,9 +114,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    if "RANK" in os.environ:
-        dist.init_process_group("gloo")
-    rank = dist.get_rank() if dist.is_initialized() else 0
+    rank = join_processes()
 
     if rank == 0:
         tokenizer.write(args.out / "tokenizer")

@@ -1,0 +1,149 @@
+"""The text encoder: what cross-attention reads of a prompt, and which of its tokens name a subject.
+
+CLIP's text model and tokenizer come from the checkpoint's own folders through transformers, which is imported where it
+is needed because that takes seconds.
+"""
+
+from __future__ import annotations
+
+import textwrap
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from transformers import CLIPTextModel, CLIPTokenizer
+
+WORD_END = "</w>"  # the last token of a word ends in it
+
+
+@dataclass(frozen=True, eq=False)
+class TextEncoder:
+    """A prompt is L tokens: the start, its words, the end, then padding. L is 77 in Zeroscope."""
+
+    model: CLIPTextModel
+    tokenizer: CLIPTokenizer
+
+    @property
+    def length(self) -> int:
+        """L; a tokenizer that names no limit has a huge one."""
+        return min(self.tokenizer.model_max_length, self.model.config.max_position_embeddings)
+
+    def encode(self, prompts: Sequence[str]) -> Tensor:
+        """Last hidden states (B, L, D) of B prompts, in the model's dtype. No attention mask: padding is read as well,
+        as in training; only CLIP's causal mask remains. Words beyond L are cut, with a warning."""
+        if isinstance(prompts, str) or not prompts:
+            raise ValueError(f"prompts must be a list of one or more texts, got {prompts!r}")
+        positions = []
+        for prompt in prompts:
+            ids = self._words(prompt)
+            lost = self._split(ids[self._kept(ids) :])
+            if lost:
+                words = textwrap.shorten(" ".join(lost), 500)
+                warnings.warn(f"the prompt is cut to {self.length} tokens, these words are lost: {words}", stacklevel=2)
+            positions.append(self._framed(ids))
+        with torch.no_grad():
+            ids = torch.tensor(positions, device=self.model.device)
+            return self.model(input_ids=ids).last_hidden_state
+
+    def subject_tokens(self, prompt: str, subject: str) -> Tensor:
+        """Which of the prompt's L positions are the subject's, bool (L,): every place where the subject's tokens occur
+        in the prompt's, as whole words. Upper and lower case are the same where the tokenizer says so."""
+        ids, wanted = self._words(prompt), self._words(subject)
+        if not wanted:
+            raise ValueError("the subject is empty; name it in words of the prompt")
+        starts = [0] + [i for i, ends in enumerate(self._ends_word(ids), start=1) if ends]
+        places = [i for i in starts if ids[i : i + len(wanted)] == wanted]
+        if not places:
+            words = ", ".join(self._split(ids)) or "none"
+            raise ValueError(
+                f"the subject {subject!r} is not in the prompt, whose words are: {textwrap.shorten(words, 300)}"
+            )
+        kept = [i for i in places if i + len(wanted) <= self.length - 2]
+        if not kept:
+            raise ValueError(
+                f"the subject {subject!r} is only in the part of the prompt that is cut, beyond {self.length} tokens; "
+                "name it earlier"
+            )
+        tokens = torch.zeros(self.length, dtype=torch.bool)
+        for i in kept:
+            tokens[i + 1 : i + 1 + len(wanted)] = True  # position 0 is the start
+        return tokens
+
+    def _framed(self, ids: list[int]) -> list[int]:
+        """The L tokens of a prompt: start, as much of its words as there is room for, end, padding."""
+        t = self.tokenizer
+        ids = [t.bos_token_id, *ids[: self.length - 2], t.eos_token_id]
+        return ids + [t.pad_token_id] * (self.length - len(ids))
+
+    def _kept(self, ids: list[int]) -> int:
+        """How many of a prompt's tokens belong to words that are kept whole."""
+        room = self.length - 2
+        if len(ids) <= room:
+            return len(ids)
+        return max((i for i, ends in enumerate(self._ends_word(ids[:room]), start=1) if ends), default=0)
+
+    def _words(self, text: str) -> list[int]:
+        """Token ids of a text's words alone, uncut."""
+        if not isinstance(text, str):
+            raise ValueError(f"a prompt and a subject must be text, got {text!r}")
+        if any("\ud800" <= letter <= "\udfff" for letter in text):
+            raise ValueError(f"the text {text!r} holds bytes that are no letters; write it in UTF-8")
+        return self.tokenizer(text, add_special_tokens=False, verbose=False).input_ids
+
+    def _ends_word(self, ids: list[int]) -> list[bool]:
+        """Whether each token is the last of its word; a special token is a word of its own."""
+        special = set(self.tokenizer.all_special_ids)
+        return [
+            i in special or token.endswith(WORD_END)
+            for i, token in zip(ids, self.tokenizer.convert_ids_to_tokens(ids), strict=True)
+        ]
+
+    def _split(self, ids: list[int]) -> list[str]:
+        """The words that the tokens spell."""
+        words: list[list[int]] = [[]]
+        for i, ends in zip(ids, self._ends_word(ids), strict=True):
+            words[-1].append(i)
+            if ends:
+                words.append([])
+        return [self.tokenizer.decode(word).strip() for word in words if word]
+
+
+def build_text_model(config: Mapping[str, Any]) -> CLIPTextModel:
+    """CLIP's text model from a text_encoder/config.json, on torch's current device; weights are not loaded here."""
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    kind = config.get("model_type", CLIPTextConfig.model_type)
+    if kind != CLIPTextConfig.model_type:
+        raise ValueError(f"config key 'model_type' is {kind!r}; only {CLIPTextConfig.model_type!r} is supported")
+    try:
+        model = CLIPTextModel(CLIPTextConfig.from_dict(dict(config)))
+    except Exception as error:  # transformers checks values in many places, each with an error of its own
+        raise ValueError(
+            f"transformers cannot build a CLIPTextModel from it ({type(error).__name__}: {error})"
+        ) from error
+    for module in model.modules():
+        if hasattr(module, "position_ids"):  # not in files, so it must have its values even if the model is on meta
+            module.position_ids = torch.arange(model.config.max_position_embeddings, device="cpu")[None]
+    return model
+
+
+def read_tokenizer(folder: Path) -> CLIPTokenizer:
+    """CLIP's tokenizer from a tokenizer/ folder, with the pad token that the folder says. Asks no network."""
+    from transformers import CLIPTokenizer
+
+    try:
+        tokenizer = CLIPTokenizer.from_pretrained(str(folder), local_files_only=True)
+    except Exception as error:
+        raise ValueError(
+            f"transformers cannot read a CLIPTokenizer from it ({type(error).__name__}: {error})"
+        ) from error
+    for name in ("bos_token", "eos_token", "pad_token"):
+        if getattr(tokenizer, f"{name}_id") is None:
+            raise ValueError(f"the tokenizer has no {name}; tokenizer_config.json must name one")
+    return tokenizer

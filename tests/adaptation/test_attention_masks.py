@@ -1,0 +1,319 @@
+"""Section 2.1's masks by hand, against Peekaboo's formula, and in their two forms."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from adaptation.attention_masks import AttentionControl, cross_mask, self_mask, to_grid
+from adaptation.trajectory import Trajectory
+
+
+def bools(*rows: str) -> torch.Tensor:
+    """Rows of 0 and 1, spaces ignored, as a bool matrix."""
+    return torch.tensor([[c == "1" for c in row.replace(" ", "")] for row in rows])
+
+
+# On a 2 x 3 grid, pixels numbered 0 1 2 / 3 4 5: subject A holds 0 1, subject B holds 1 2, so pixel 1 is in both.
+A_AND_B = bools("110 000", "011 000")
+# Six tokens: start, "a", A's word, "and", B's word, end.
+WORDS = bools("001000", "000010")
+
+
+@st.composite
+def controls(draw, **settings) -> AttentionControl:
+    """Up to 3 subjects, overlapping or absent, over up to 3 frames; each owns one token, two are left over."""
+    K, F = draw(st.integers(1, 3)), draw(st.integers(1, 3))
+    H, W = draw(st.integers(1, 6)), draw(st.integers(1, 6))
+    bits = draw(st.lists(st.booleans(), min_size=K * F * H * W, max_size=K * F * H * W))
+    regions = torch.tensor(bits).reshape(K, F, H, W)
+    if draw(st.booleans()):
+        regions[0] = True  # a box over the whole frame
+    tokens = torch.cat([torch.zeros(K, 1), torch.eye(K), torch.zeros(K, 1)], dim=1).bool()
+    settings.setdefault("start_token", draw(st.sampled_from(["hidden", "background"])))
+    settings.setdefault("grid", draw(st.sampled_from(["stride", "cover"])))
+    return AttentionControl(regions, tokens, **settings)
+
+
+def coarse(control: AttentionControl, level: int) -> tuple[int, int]:
+    """The grid after `level` halvings, each rounded up."""
+    H, W = control.regions.shape[-2:]
+    return math.ceil(H / 2**level), math.ceil(W / 2**level)
+
+
+# ---- Section 2.1 ---------------------------------------------------------------------------------------------------
+
+
+def test_one_subject_by_hand():
+    region = bools("110 000")
+    block = bools("110000", "110000", "001111", "001111", "001111", "001111")
+    assert torch.equal(self_mask(region), block)
+    # Inside: the subject's word alone. Outside: every token but that word.
+    inside, outside = "001000", "110111"
+    expected = bools(inside, inside, outside, outside, outside, outside)
+    assert torch.equal(cross_mask(region, bools("001000")), expected)
+
+
+def test_overlapping_subjects_by_hand():
+    # 0 (A) and 2 (B) both see 1 (A and B), and 1 sees both, but 0 and 2 do not see each other.
+    expected = bools("110000", "111000", "011000", "000111", "000111", "000111")
+    assert torch.equal(self_mask(A_AND_B), expected)
+    a, both, b, background = "001000", "001010", "000010", "110101"
+    assert torch.equal(cross_mask(A_AND_B, WORDS), bools(a, both, b, background, background, background))
+
+
+@given(controls())
+def test_one_subject_is_the_papers_formula(control):
+    m_v = control.regions[:1].flatten(2).movedim(0, 1)  # (F, 1, N), so that a column vector is its transpose
+    m_y = control.tokens[:1]
+    v, y = m_v.double(), m_y.double()
+    assert torch.equal(self_mask(m_v).double(), v.mT @ v + (1 - v).mT @ (1 - v))
+    assert torch.equal(cross_mask(m_v, m_y).double(), v.mT @ y + (1 - v).mT @ (1 - y))
+
+
+def test_whole_frame_and_absent_subject():
+    everywhere, nowhere = torch.ones(1, 6).bool(), torch.zeros(1, 6).bool()
+    assert self_mask(everywhere).all()
+    assert self_mask(nowhere).all()
+    word = bools("0010")
+    assert torch.equal(cross_mask(everywhere, word), word.expand(6, -1))
+    assert torch.equal(cross_mask(nowhere, word), ~word.expand(6, -1))
+
+
+# ---- Peekaboo ------------------------------------------------------------------------------------------------------
+
+NOWHERE = [math.nan] * 4
+# Boxes of reference runs of Peekaboo's code: y1 y2 x1 x2 in cells; grid; tokens 3 and 4 of 77 name the subject.
+PEEKABOO = {
+    "s32": (
+        (32, 32),
+        [(4, 18, 3, 14), (6, 20, 6, 17), (8, 22, 9, 20), (10, 24, 12, 23), (12, 26, 15, 26), (14, 28, 18, 29)],
+    ),
+    "z40": ((40, 72), [(5, 23, 10, 37), (9, 15, 41, 47), None]),
+}
+
+
+@pytest.mark.parametrize("case", PEEKABOO)
+@pytest.mark.parametrize("s", [1, 2, 4, 8])
+def test_masks_are_peekaboos(case, s):
+    (H, W), cells = PEEKABOO[case]
+    m = torch.zeros(len(cells), H, W, dtype=torch.bool)
+    boxes = []
+    for frame, box in zip(m, cells, strict=True):
+        if box:
+            y1, y2, x1, x2 = box
+            frame[y1:y2, x1:x2] = True
+        boxes.append([x1 / W, y1 / H, x2 / W, y2 / H] if box else NOWHERE)
+    regions = Trajectory(torch.tensor([boxes]), ["subject"], "a subject").rasterize(H, W)
+    assert torch.equal(regions[0], m)
+
+    T = torch.zeros(77, dtype=torch.bool)
+    T[[3, 4]] = True
+    control = AttentionControl(regions, T[None], where=("up", "mid", "temporal"))
+    m = m[:, ::s, ::s].flatten(1)  # (F, N)
+    assert torch.equal(control.mask("self", H // s, W // s).dense(), m[:, :, None] == m[:, None, :])
+    assert torch.equal(control.mask("temporal", H // s, W // s).dense(), m.T[:, :, None] == m.T[:, None, :])
+    expected = m[:, :, None] == T  # inside with its words, outside with the others
+    expected[:, :, 0] = False  # the start token closed to everyone
+    assert torch.equal(control.mask("cross", H // s, W // s).dense(), expected)
+
+
+def test_start_token_as_the_formula_reads_belongs_to_the_background():
+    region = bools("110 000").reshape(1, 1, 2, 3)
+    word = bools("001000")
+    hidden = AttentionControl(region, word).mask("cross", 2, 3).dense()
+    background = AttentionControl(region, word, start_token="background").mask("cross", 2, 3).dense()
+    assert hidden[0, :, 0].tolist() == [False] * 6
+    assert background[0, :, 0].tolist() == [False, False, True, True, True, True]
+    assert torch.equal(hidden[..., 1:], background[..., 1:])
+
+
+def test_a_hidden_start_token_may_be_listed_as_a_word_of_every_subject():
+    regions, words = A_AND_B.reshape(2, 1, 2, 3), WORDS.clone()
+    words[:, 0] = True
+    listed, plain = (AttentionControl(regions, w).mask("cross", 2, 3).dense() for w in (words, WORDS))
+    assert torch.equal(listed, plain)
+
+
+# ---- Grids ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("h, w, s", [(9, 15, 1), (5, 8, 2), (3, 4, 4), (2, 2, 8)])
+def test_stride_of_a_grid_that_is_not_divisible(h, w, s):
+    regions = torch.rand(2, 9, 15, generator=torch.Generator().manual_seed(0)) < 0.5
+    assert torch.equal(to_grid(regions, h, w, "stride"), regions[:, ::s, ::s])
+    covered = to_grid(regions, h, w, "cover")
+    for i in range(h):
+        for j in range(w):
+            assert torch.equal(covered[:, i, j], regions[:, i * s : (i + 1) * s, j * s : (j + 1) * s].any(-1).any(-1))
+
+
+@pytest.mark.parametrize("size", [(4, 8), (5, 7), (9, 8), (18, 30), (0, 0), (1, 2)])
+def test_a_grid_that_no_stride_reaches_is_an_error(size):
+    with pytest.raises(ValueError, match=r"9 x 15 grid of the regions to "):
+        to_grid(torch.zeros(1, 9, 15, dtype=torch.bool), *size, "stride")
+
+
+def test_a_small_box_is_lost_by_stride_and_kept_by_cover():
+    region = torch.zeros(1, 1, 8, 8, dtype=torch.bool)
+    region[0, 0, 5:7, 5:7] = True  # no row or column of it is a multiple of 4
+    assert not to_grid(region, 2, 2, "stride").any()
+    assert to_grid(region, 2, 2, "cover").flatten().tolist() == [False, False, False, True]
+
+
+@given(controls(grid="cover"), st.integers(0, 3))
+def test_cover_never_loses_a_region(control, level):
+    covered = to_grid(control.regions, *coarse(control, level), "cover")
+    assert torch.equal(covered.flatten(2).any(-1), control.regions.flatten(2).any(-1))
+
+
+# ---- Dense and groups ----------------------------------------------------------------------------------------------
+
+
+@given(controls(), st.integers(0, 2))
+def test_dense_is_the_reference_formula(control, level):
+    h, w = coarse(control, level)
+    regions = to_grid(control.regions, h, w, control.grid).flatten(2)  # (K, F, N)
+    assert torch.equal(control.mask("self", h, w).dense(), self_mask(regions.movedim(1, 0)))
+    assert torch.equal(control.mask("temporal", h, w).dense(), self_mask(regions.movedim(2, 0)))
+    cross = cross_mask(regions.movedim(1, 0), control.tokens)
+    if control.start_token == "hidden":
+        cross[..., 0] = False
+    assert torch.equal(control.mask("cross", h, w).dense(), cross)
+
+
+@given(controls(), st.sampled_from(["self", "cross", "temporal"]))
+def test_groups_say_the_same_as_dense(control, kind):
+    mask = control.mask(kind, *coarse(control, 0))
+    dense = mask.dense()
+    assert len(mask.groups) == len(dense)
+    for groups, sequence in zip(mask.groups, dense, strict=True):
+        rebuilt = torch.zeros_like(sequence)
+        for group in groups:
+            rebuilt[group.queries[:, None], group.keys] = True
+        assert torch.equal(rebuilt, sequence)
+        queries = torch.cat([group.queries for group in groups])
+        assert sorted(queries.tolist()) == list(range(len(sequence)))
+
+
+def test_groups_by_hand_follow_the_overlap():
+    control = AttentionControl(A_AND_B.reshape(2, 1, 2, 3), WORDS)
+    pairs = {tuple(g.queries.tolist()): g.keys.tolist() for g in control.mask("self", 2, 3).groups[0]}
+    assert pairs == {(0,): [0, 1], (1,): [0, 1, 2], (2,): [1, 2], (3, 4, 5): [3, 4, 5]}
+    pairs = {tuple(g.queries.tolist()): g.keys.tolist() for g in control.mask("cross", 2, 3).groups[0]}
+    assert pairs == {(0,): [2], (1,): [2, 4], (2,): [4], (3, 4, 5): [1, 3, 5]}
+
+
+@given(controls(), st.sampled_from(["self", "cross", "temporal"]), st.integers(0, 3))
+def test_no_row_is_ever_empty(control, kind, level):
+    assert control.mask(kind, *coarse(control, level)).dense().any(-1).all()
+
+
+def test_temporal_mask_by_hand():
+    # One pixel over 4 frames: A, both, B, nobody.
+    regions = bools("1100", "0110").reshape(2, 4, 1, 1)
+    expected = bools("1100", "1110", "0110", "0001")
+    assert torch.equal(AttentionControl(regions, WORDS).mask("temporal", 1, 1).dense()[0], expected)
+
+
+def test_masks_are_made_once_per_grid():
+    control = AttentionControl(torch.ones(1, 2, 4, 4, dtype=torch.bool), bools("0010"))
+    mask = control.mask("self", 4, 4)
+    assert control.mask("self", 4, 4) is mask
+    assert mask.dense() is mask.dense() and mask.groups is mask.groups
+    assert control.mask("self", 2, 2) is not mask and control.mask("cross", 4, 4) is not mask
+    assert control.mask("self", 2, 2).dense().shape == (2, 4, 4)
+
+
+def test_groups_do_not_need_a_dense_mask():
+    control = AttentionControl(torch.ones(1, 1, 256, 256, dtype=torch.bool), bools("0010"))
+    mask = control.mask("self", 256, 256)  # dense would be 4 GiB
+    assert [len(g.queries) for g in mask.groups[0]] == [256 * 256]
+    assert "_dense" not in vars(mask)
+
+
+# ---- Choices and errors --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "settings, masked",
+    [
+        ({}, {("up", "self"), ("up", "cross")}),
+        ({"attention": ("cross",)}, {("up", "cross")}),
+        ({"where": ("mid", "up")}, {("up", "self"), ("up", "cross"), ("mid", "self"), ("mid", "cross")}),
+        ({"where": ("up", "temporal")}, {("up", "self"), ("up", "cross"), ("up", "temporal")}),
+        ({"where": ["down", "temporal"], "attention": []}, {("down", "temporal")}),
+        ({"where": ()}, set()),
+    ],
+)
+def test_where_masks_apply(settings, masked):
+    control = AttentionControl(A_AND_B.reshape(2, 1, 2, 3), WORDS, **settings)
+    places = {(b, k) for b in ("down", "mid", "up") for k in ("self", "cross", "temporal")}
+    assert {place for place in places if control.applies(*place)} == masked
+
+
+@pytest.mark.parametrize(
+    "settings, kinds",
+    [({}, []), ({"normalize": True}, ["self", "cross"]), ({"normalize": True, "normalize_in": ["self"]}, ["self"])],
+)
+def test_where_normalization_acts(settings, kinds):
+    control = AttentionControl(A_AND_B.reshape(2, 1, 2, 3), WORDS, **settings)
+    assert [kind for kind in ("self", "cross", "temporal") if control.normalizes(kind)] == kinds
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"where": ("decoder",)}, "where is chosen from down, mid, up, temporal"),
+        ({"where": "up"}, "where is chosen from"),
+        ({"where": ("temporal",)}, "temporal attention in no block"),
+        ({"attention": ("temporal",)}, "attention is chosen from self, cross"),
+        ({"normalize_in": ("both",)}, "normalize_in is chosen from"),
+        ({"grid": "nearest"}, "grid is chosen from stride, cover"),
+        ({"start_token": "open"}, "start_token is chosen from hidden, background"),
+        ({"axis": "frame"}, "joint, channel"),
+        ({"gradient": "none"}, "gradient is chosen from exact, straight-through"),
+    ],
+)
+def test_unknown_choices_are_errors(settings, message):
+    with pytest.raises(ValueError, match=message):
+        AttentionControl(A_AND_B.reshape(2, 1, 2, 3), WORDS, **settings)
+
+
+@pytest.mark.parametrize(
+    "tokens, settings, message",
+    [
+        (bools("001000", "000000"), {}, "subject 1 has no token"),
+        (bools("001000", "100000"), {}, "subject 1 has no token"),  # the start token is hidden
+        (bools("001100", "000110"), {}, "subjects 0 and 1 share token 3"),
+        (bools("101000", "100010"), {"start_token": "background"}, "subjects 0 and 1 share token 0"),
+        (bools("011000", "000111"), {}, "background has no token"),
+        (bools("001000"), {}, "K = 2"),
+        (WORDS.float(), {}, "tokens must be bool"),
+    ],
+)
+def test_token_errors(tokens, settings, message):
+    with pytest.raises(ValueError, match=message):
+        AttentionControl(A_AND_B.reshape(2, 1, 2, 3), tokens, **settings)
+
+
+def test_all_tokens_may_belong_to_a_subject_that_fills_the_frame():
+    control = AttentionControl(torch.ones(1, 2, 2, 2, dtype=torch.bool), bools("0111"))
+    assert control.mask("cross", 1, 1).dense().tolist() == [[[False, True, True, True]]] * 2
+
+
+@pytest.mark.parametrize("regions", [torch.ones(2, 1, 2, 3), A_AND_B, torch.zeros(2, 0, 2, 3, dtype=torch.bool)])
+def test_region_errors(regions):
+    with pytest.raises(ValueError, match=r"regions must be bool of shape \(K, F, H, W\)"):
+        AttentionControl(regions, WORDS)
+
+
+@pytest.mark.parametrize(
+    "call", ["mask('both', 2, 3)", "applies('in', 'self')", "applies('up', 'text')", "normalizes('x')"]
+)
+def test_unknown_places_are_errors(call):
+    control = AttentionControl(A_AND_B.reshape(2, 1, 2, 3), WORDS)
+    with pytest.raises(ValueError, match="self, cross, temporal"):
+        eval(f"control.{call}", {"control": control})

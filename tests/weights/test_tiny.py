@@ -1,0 +1,79 @@
+"""The shipped checkpoint: complete, small, described truly, and the same program under diffusers as under ours."""
+
+import hashlib
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+
+import weights
+from sampling.generate import generate, to_uint8
+from sampling.sampler import State, Streams, sample
+from sampling.settings import SamplingSettings, preset
+from weights.load import load_pipeline
+from weights.train_tiny.detect import detect
+
+TINY = Path(weights.__file__).parent / "tiny"
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return load_pipeline("tiny")
+
+
+def test_it_is_small():
+    assert sum(p.stat().st_size for p in TINY.rglob("*") if p.suffix != ".png") <= 10_000_000
+
+
+def test_the_readme_names_the_files_as_they_are():
+    hashes = dict(re.findall(r"`([\w/]+\.safetensors)` \| `([0-9a-f]{64})`", (TINY / "README.md").read_text()))
+    files = {str(p.relative_to(TINY)): hashlib.sha256(p.read_bytes()).hexdigest() for p in TINY.rglob("*.safetensors")}
+    assert hashes == files
+
+
+def test_weights_are_float16():
+    for path in TINY.rglob("*.safetensors"):
+        with safe_open(path, "pt") as file:
+            dtypes = {file.get_slice(key).get_dtype() for key in file.keys()}  # noqa: SIM118
+        assert dtypes == {"F16"}, path
+
+
+def test_equals_diffusers(tiny, fixtures, relative_l2):
+    """diffusers' TextToVideoSDPipeline loaded this folder unchanged; same latents in, same latents and frames out."""
+    with safe_open(fixtures / "diffusers_tiny.safetensors", "pt") as file:
+        about = json.loads(file.metadata()["about"])
+        start, end, frames = (file.get_tensor(k) for k in ("start", "end", "frames"))
+    settings = preset("plain", SamplingSettings(steps=about["steps"], guidance_scale=about["guidance_scale"]))
+    text = tiny.text_encoder.encode(["", about["prompt"]])
+    first = State(0, start, Streams((0,)))
+    *_, last = sample(lambda z, t, frozen: tiny.unet(z, t, text).chunk(2), tiny.schedule, first, settings)
+    assert relative_l2(last.z, end) <= 2e-5
+    ours = to_uint8(tiny.vae.decode(end)).astype(int)
+    assert np.abs(ours - frames.numpy().astype(int)).max() <= 1  # a value on the border between two of 256 levels
+
+
+def test_it_draws_what_the_prompt_says(tiny):
+    """Not a measure of quality, which `weights/tiny/README.md` reports: one video, one seed, plain sampling."""
+    frames = generate(tiny, "a red ball moving over the grass", seed=0).frames
+    seen = detect(frames, "red")
+    assert sum(d.box is not None for d in seen) >= 6
+    assert sum(d.background == "grass" for d in seen) >= 6
+
+
+def test_vae_rebuilds_the_world(tiny):
+    from weights.train_tiny.vae import measure
+
+    figures = measure(tiny.vae, frames=64)
+    assert figures["psnr"] >= 25  # what was reached is in weights/tiny/README.md; a broken decoder is far below
+    assert figures["latent_std"] * tiny.vae.config.scaling_factor == pytest.approx(1, abs=0.1)
+
+
+def test_seeds_differ_and_repeat(tiny):
+    options = {"settings": preset("plain", SamplingSettings(steps=2, guidance_scale=3.0))}
+    one, same, other = (generate(tiny, "a red ball moving over the grass", seed=s, **options).latents for s in (1, 1, 2))
+    assert torch.equal(one, same)
+    assert not torch.allclose(one, other)
