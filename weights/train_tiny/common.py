@@ -42,6 +42,7 @@ class Average:
 
     @torch.no_grad()
     def update(self, module: nn.Module, step: int) -> None:
+        """Move the average towards the module after training step `step`."""
         keep = min(self.decay, (1 + step) / (10 + step))
         for average, value in zip(self.module.state_dict().values(), module.state_dict().values(), strict=True):
             if average.is_floating_point():

@@ -57,6 +57,7 @@ def picture(videos: list[np.ndarray]) -> Image.Image:
 
 
 def main() -> None:
+    """Print the figures of a checkpoint, one JSON line each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="tiny")
     parser.add_argument("--count", type=int, default=128, help="held-out prompts, each with its own seed")

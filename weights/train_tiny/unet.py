@@ -32,7 +32,7 @@ from weights.train_tiny.common import (
     save_snapshot,
 )
 from weights.train_tiny.export import SCHEDULER, UNET, export, load_vae
-from weights.train_tiny.world import render, sample_scene
+from weights.train_tiny.world import FRAMES, render, sample_scene
 
 FRESH = 3  # a video's latents are used about this many times before they leave the window
 WINDOW = 4096  # videos of a process that training draws from
@@ -75,8 +75,8 @@ class Videos:
         self.vae, self.seed = vae, seed
         self.kept: dict[int, tuple[Tensor, str]] = {}
 
-    def batch(self, step: int, size: int) -> tuple[Tensor, list[str]]:
-        """A random batch from the window that ends with this step's new videos."""
+    def batch(self, step: int, size: int, frames: int) -> tuple[Tensor, list[str]]:
+        """Random videos (B, 4, F, H, W), or F consecutive frames, from the window that ends with this step's new ones."""
         end = (step + 1) * size // FRESH + size
         rng = np.random.default_rng([self.seed, step])
         indices = rng.integers(max(0, end - WINDOW), end, size)
@@ -84,7 +84,8 @@ class Videos:
         for old in [i for i in self.kept if i < end - WINDOW]:
             del self.kept[old]
         latents, captions = zip(*(self.kept[i] for i in indices.tolist()), strict=True)
-        return torch.stack(latents).float(), list(captions)
+        first = rng.integers(0, FRAMES - frames + 1)
+        return torch.stack(latents)[:, :, first : first + frames].float(), list(captions)
 
     @torch.no_grad()
     def _encode(self, indices: list[int]) -> None:
@@ -105,12 +106,14 @@ def loss_of(model: Denoiser, schedule: NoiseSchedule, z0: Tensor, tokens: Tensor
 
 
 def main() -> None:
+    """Train from the last snapshot to `--steps`, then export the averaged weights."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder with vae/; the snapshot and the rest go there")
     parser.add_argument("--steps", type=int, default=20000)
     parser.add_argument("--batch", type=int, default=8, help="videos a step and process")
+    parser.add_argument("--frames", type=int, default=FRAMES, help="fewer train faster on more scenes, to begin with")
     parser.add_argument("--rate", type=float, default=1e-3)
-    parser.add_argument("--decay", type=float, default=0.999, help="of the averaged weights, which are exported")
+    parser.add_argument("--decay", type=float, default=0.998, help="of the averaged weights, which are exported")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -138,7 +141,7 @@ def main() -> None:
     start, shown, losses = time.time(), None, snapshot["losses"] if snapshot else []
     for step in range(first, args.steps):
         generator = torch.Generator().manual_seed((args.seed * 10**7 + step) * 64 + rank)
-        z0, captions = videos.batch(step, args.batch)
+        z0, captions = videos.batch(step, args.batch, args.frames)
         dropped = torch.rand(len(captions), generator=generator) < DROP_TEXT
         words = ["" if d else c for c, d in zip(captions, dropped, strict=True)]
         tokens = vocabulary(words, padding="max_length", max_length=tokenizer.LENGTH, return_tensors="pt").input_ids

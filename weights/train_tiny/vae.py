@@ -108,6 +108,7 @@ def measure(vae: AutoencoderKL, seed: int = 10**6, frames: int = 256) -> dict[st
 
 
 def main() -> None:
+    """Train from the last snapshot to `--steps`, then export the averaged weights."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder for the snapshot and, at the end, vae/")
     parser.add_argument("--steps", type=int, default=2400)

@@ -63,6 +63,7 @@ class Scene:
 
     @property
     def caption(self) -> str:
+        """The scene in words, such as "a red ball moving over the grass"."""
         pattern, verb = self.wording
         verbs = VERBS[self.motion] + (VERBS["any"] if self.motion != "still" else ())
         return PATTERNS[pattern].format(
