@@ -76,7 +76,7 @@ class Videos:
         self.kept: dict[int, tuple[Tensor, str]] = {}
 
     def batch(self, step: int, size: int, frames: int) -> tuple[Tensor, list[str]]:
-        """Random videos (B, 4, F, H, W), or F consecutive frames, from the window that ends with this step's new ones."""
+        """Random videos, F consecutive frames (B, 4, F, H, W), from the window that ends with this step's new ones."""
         end = (step + 1) * size // FRESH + size
         rng = np.random.default_rng([self.seed, step])
         indices = rng.integers(max(0, end - WINDOW), end, size)
