@@ -234,6 +234,6 @@ class AttentionControl:
 
 
 def _check_names(setting: str, names: Collection[str]) -> None:
-    """Every name is one that the setting knows, and a bare word is not taken for a list of letters."""
-    if isinstance(names, str) or not set(names) <= set(CHOICES[setting]):
+    """Every name must be one that the setting knows; a bare word fails too, being taken for its letters."""
+    if not set(names) <= set(CHOICES[setting]):
         raise ValueError(f"{setting} is chosen from {', '.join(CHOICES[setting])}, not {names!r}")

@@ -140,7 +140,7 @@ def test_crop_in_the_dtype_of_the_frames(dtype, atol):
     frames, boxes = normal(0, 4, 2, 40, 72).clamp(-3, 3), torch.tensor([[0.1, 0.2, 0.63, 0.7], [0.31, 0.3, 0.9, 0.95]])
     part = crop(frames.to(dtype), boxes, (20, 40))
     assert part.dtype == dtype
-    torch.testing.assert_close(part.double(), crop(frames, boxes, (20, 40)), rtol=0, atol=atol)
+    torch.testing.assert_close(part.double(), crop(frames, boxes.double(), (20, 40)), rtol=0, atol=atol)
 
 
 def test_crop_gradcheck():
