@@ -1,0 +1,139 @@
+"""A run's folder: video, pictures and run.json. It appears whole or not at all, and never replaces another."""
+
+import errno
+import json
+import math
+import os
+import platform
+import re
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from importlib import metadata
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from adaptation.trajectory import Trajectory
+from evaluation.video import contact_sheet, draw_boxes, enlarge, write_mp4, write_png, write_pngs
+from sampling.generate import Result
+
+PACKAGES = ("train-free", "torch", "transformers", "tokenizers", "safetensors", "einops", "numpy", "av", "pillow")
+
+
+def folder_name(prompt: str, seed: int) -> str:
+    """<time>-<slug> for a run that finishes now."""
+    slug = re.sub(r"\W+", "-", prompt.lower()).strip("-")[:40].strip("-") or "video"
+    return f"{time.strftime('%Y%m%d-%H%M%S')}-{slug}-seed{seed}"
+
+
+def check_output(out: Path | None, several: bool) -> None:
+    """Refuse a place that cannot be written to before time is spent; `out` None is outputs/."""
+    if out is not None and not several and os.path.lexists(out):
+        raise ValueError(f"--out {out} exists already; name a new folder")
+    folder = Path("outputs") if out is None else out
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        raise ValueError(f"{existing} is not a folder that can be written to; name another with --out")
+
+
+def write_run(
+    target: Path,
+    result: Result,
+    trajectory: Trajectory | None,
+    fps: float,
+    facts: dict[str, Any],
+    figures: Iterable[Callable[[Path], None]] = (),
+) -> Path:
+    """Write all files into a hidden folder beside `target`, which then takes that name, or target-2, target-3, ...
+
+    facts: what run.json holds, but for the time that writing takes
+    figures: each writes files of its own into the folder
+    Returns the name that the folder got.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}"
+    try:
+        unfinished.mkdir()
+        began = time.perf_counter()
+        write_pictures(unfinished, result.frames, trajectory, fps)
+        for write in figures:
+            write(unfinished)
+        seconds = {**facts["seconds"], "writing": time.perf_counter() - began}
+        text = json.dumps({**facts, "seconds": seconds}, indent=2, allow_nan=False)
+        (unfinished / "run.json").write_text(text + "\n", encoding="utf-8")
+        return _rename(unfinished, target)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def write_pictures(folder: Path, frames: np.ndarray, trajectory: Trajectory | None, fps: float) -> None:
+    """The video as mp4, as PNGs and as one picture; mp4 and picture again with boxes drawn where there are any."""
+    large = enlarge(frames)
+    write_pngs(folder / "frames", frames)
+    write_mp4(folder / "video.mp4", large, fps)
+    write_png(folder / "frames.png", contact_sheet(large))
+    if trajectory is not None:
+        marked = draw_boxes(large, trajectory.boxes.numpy())
+        write_mp4(folder / "boxes.mp4", marked, fps)
+        write_png(folder / "boxes.png", contact_sheet(marked))
+
+
+def describe(pipeline: Any, result: Result, trajectory: Trajectory | None, seconds: dict[str, float]) -> dict[str, Any]:
+    """What made a result, on what, and what was measured while it was made; ready for JSON.
+
+    seconds: by phase, those that passed before `generate` began.
+    """
+    frames, height, width, _ = result.frames.shape
+    weight = next(pipeline.unet.parameters())
+    return {
+        "model": {"name": pipeline.name, "fingerprint": pipeline.fingerprint},
+        "prompt": result.prompt,
+        "seed": result.seed,
+        "frames": frames,
+        "height": height,
+        "width": width,
+        "settings": asdict(result.settings),
+        "subjects": None if trajectory is None else trajectory.subjects,
+        "boxes": None if trajectory is None else _json_boxes(trajectory),
+        "device": str(weight.device),
+        "device_name": torch.cuda.get_device_name(weight.device) if weight.is_cuda else platform.machine(),
+        "dtype": str(weight.dtype).removeprefix("torch."),
+        "threads": torch.get_num_threads(),
+        "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
+        "checkpoint_activations": pipeline.unet.checkpoint_activations,
+        "seconds": seconds | result.seconds,
+        "records": result.records,
+    }
+
+
+def _rename(unfinished: Path, target: Path) -> Path:
+    for number in count(1):
+        final = target if number == 1 else target.with_name(f"{target.name}-{number}")
+        if os.path.lexists(final):
+            continue
+        try:
+            return unfinished.rename(final)
+        except OSError as error:  # someone else took the name just now
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
+                raise
+
+
+def _json_boxes(trajectory: Trajectory) -> list[list[list[float] | None]]:
+    """(K, F, 4) as lists of 0.1 rather than 0.10000000149, and null for an absent subject."""
+    return [
+        [None if math.isnan(box[0]) else [float(str(value)) for value in box] for box in track]
+        for track in trajectory.boxes.float().numpy()
+    ]
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,131 @@
+"""Coverage, the two mIoUs and their intervals, against numbers worked out by hand."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from adaptation.trajectory import Trajectory
+from evaluation.metrics import bootstrap, coverage, is_covered, mean_where, miou_all, miou_covered, volume_iou
+
+NONE = [np.nan] * 4
+LEFT, SHIFTED = [0, 0, 0.5, 0.5], [0.25, 0, 0.75, 0.5]  # areas 1/4; common 1/4 x 1/2 = 1/8
+
+
+# ---- One video -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found", "iou"),
+    [
+        ([LEFT], [LEFT], 1),
+        ([LEFT], [SHIFTED], 1 / 3),  # (1/8) / (1/4 + 1/4 - 1/8)
+        ([LEFT, LEFT], [SHIFTED, NONE], 0.2),  # (1/8) / (3/8 + 1/4): the missed frame adds its box
+        ([LEFT, LEFT], [LEFT, SHIFTED], 0.6),  # (2/8 + 1/8) / (2/8 + 3/8), not the mean 2/3 of 1 and 1/3
+        ([LEFT, NONE], [LEFT, LEFT], 0.5),  # found where it should be absent: (1/4) / (1/4 + 1/4)
+        ([LEFT, NONE], [LEFT, NONE], 1),  # absent, and not found
+        ([LEFT], [NONE], 0),
+        ([[0, 0, 0.25, 0.25]], [[0.5, 0.5, 1, 1]], 0),  # apart along both axes: no product of two negatives
+        ([LEFT], [[0.5, 0, 1, 0.5]], 0),  # touching
+        ([LEFT], [[-0.5, -3, 0.5, 0.5]], 1),  # what lies outside the frame does not count
+        ([[0, 0, 1, 1]], [[0.25, 0.25, 0.5, 0.75]], 1 / 8),  # one inside the other
+    ],
+)
+def test_volume_iou_by_hand(wanted, found, iou):
+    assert volume_iou(np.array(wanted), np.array(found)) == pytest.approx(iou, abs=1e-12)
+
+
+@st.composite
+def tracks(draw):
+    """Two tracks of 3 frames whose boxes lie on the borders of an 8 x 8 grid."""
+    edges = st.lists(st.integers(0, 8), min_size=2, max_size=2, unique=True).map(sorted)
+    boxes = [[(draw(edges), draw(edges)) for _ in range(3)] for _ in range(2)]
+    return [np.array([[x[0], y[0], x[1], y[1]] for x, y in track]) / 8 for track in boxes]
+
+
+@settings(deadline=None, max_examples=30)
+@given(tracks())
+def test_volume_iou_counts_as_a_raster_does(pair):
+    a, b = (Trajectory(torch.from_numpy(t)[None], [""], "").rasterize(8, 8)[0].numpy() for t in pair)
+    assert volume_iou(*pair) == pytest.approx((a & b).sum() / (a | b).sum(), abs=1e-12)
+    assert volume_iou(*pair) == pytest.approx(volume_iou(*pair[::-1]), abs=1e-12)
+
+
+@pytest.mark.parametrize(("frames", "seen", "covered"), [(24, 12, False), (24, 13, True), (8, 4, False), (8, 5, True)])
+def test_covered_is_more_than_half_of_the_frames(frames, seen, covered):
+    assert is_covered(np.array([LEFT] * seen + [NONE] * (frames - seen))) is covered
+
+
+def test_what_cannot_be_compared_is_refused():
+    with pytest.raises(ValueError, match=r"must both be \(F, 4\), not \(1, 4\) and \(2, 4\)"):
+        volume_iou(np.array([LEFT]), np.array([LEFT, LEFT]))
+    with pytest.raises(ValueError, match="neither wanted nor found"):
+        volume_iou(np.array([NONE]), np.array([NONE]))
+
+
+# ---- Many videos ---------------------------------------------------------------------------------------------------
+
+IOU, COVERED = np.array([0.6, 0.2, 0.9]), np.array([True, True, False])
+
+
+def test_figures_by_hand():
+    assert coverage(COVERED) == pytest.approx(2 / 3)
+    assert miou_covered(IOU, COVERED) == pytest.approx(0.4)  # (0.6 + 0.2) / 2
+    assert miou_all(IOU, COVERED) == pytest.approx(0.8 / 3)  # (0.6 + 0.2 + 0) / 3
+
+
+def test_without_a_covered_video_there_is_no_mean_over_them():
+    nothing = np.zeros(3, dtype=bool)
+    assert (coverage(nothing), miou_all(IOU, nothing)) == (0, 0)
+    assert np.isnan(miou_covered(IOU, nothing))
+    assert np.isnan(bootstrap(miou_covered, IOU, nothing)).all()
+
+
+def test_values_that_are_not_chosen_may_be_anything():
+    assert mean_where(np.array([1.0, np.nan, 3.0]), np.array([True, False, True])) == 2
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=9), st.integers(1, 4))
+def test_one_call_serves_all_resamples(videos, rows):
+    """Statistics over the last axis equal themselves row by row, and all = coverage x covered."""
+    iou, covered = map(np.array, zip(*videos, strict=True))
+    drawn = np.random.default_rng(0).integers(len(videos), size=(rows, len(videos)))
+    for statistic, columns in ((coverage, [covered]), (miou_all, [iou, covered]), (miou_covered, [iou, covered])):
+        row_by_row = [statistic(*(c[row] for c in columns)) for row in drawn]
+        np.testing.assert_allclose(statistic(*(c[drawn] for c in columns)), row_by_row, rtol=0, atol=1e-12)
+    product = coverage(covered) * np.nan_to_num(miou_covered(iou, covered))
+    assert miou_all(iou, covered) == pytest.approx(product, abs=1e-12)
+
+
+# ---- Intervals -----------------------------------------------------------------------------------------------------
+
+
+def test_intervals_by_hand():
+    # One of two videos covered: a resample covers 0, 1/2 or 1 with chances 1/4, 1/2, 1/4, so 95 % need all three.
+    assert bootstrap(coverage, np.array([True, False])) == (0, 1)
+    assert bootstrap(coverage, np.array([True] * 5)) == (1, 1)
+    # A resample without the covered video has no mean over covered ones; all others have 0.6.
+    assert bootstrap(miou_covered, np.array([0.6, 0.9]), np.array([True, False])) == (0.6, 0.6)
+
+
+def test_the_interval_of_a_mean_is_that_of_the_normal_law():
+    """100 values: mean +- 1.96 s / 10."""
+    values = np.random.default_rng(1).standard_normal(100)
+    half = 1.96 * values.std() / 10
+    low, high = bootstrap(lambda v: v.mean(-1), values)
+    assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.05 * half)
+
+
+def test_an_interval_is_repeatable_and_pairs_its_columns():
+    assert bootstrap(miou_all, IOU, COVERED) == bootstrap(miou_all, IOU, COVERED)
+    ones = np.ones(3)
+    assert bootstrap(lambda a, b: (a - b).mean(-1), IOU, IOU) == (0, 0)  # the same videos in both columns
+    assert bootstrap(miou_all, ones, COVERED, seed=1) == bootstrap(coverage, COVERED, seed=1)
+
+
+def test_columns_of_other_videos_are_refused():
+    for columns in ([IOU, COVERED[:2]], [IOU[:0], COVERED[:0]], [IOU[None], COVERED[None]]):
+        with pytest.raises(ValueError, match="columns need the same videos, at least 1"):
+            bootstrap(miou_all, *columns)

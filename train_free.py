@@ -1,0 +1,298 @@
+"""Videos from prompts, with subjects that follow boxes. Without an argument: the built-in example."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from sampling.settings import CHOICES, COUNTS, NUMBERS, PRESETS, SUBSETS, SamplingSettings
+
+if TYPE_CHECKING:  # what takes seconds to import is imported where it is used, so that --help and faults answer at once
+    from adaptation.trajectory import Trajectory
+    from sampling.generate import Result
+
+EXAMPLE = {  # what runs when neither a prompt nor boxes are given
+    "prompt": ["a red ball moving over the grass"],
+    "subject": ["red ball"],
+    "box_from": (0.05, 0.3, 0.35, 0.7),
+    "box_to": (0.65, 0.3, 0.95, 0.7),
+}
+SETTINGS = {  # flag: help; what values it takes is in sampling.settings
+    "steps": "DDIM steps",
+    "guidance_scale": "strength of classifier-free guidance",
+    "eta": "noise of DDIM; 0 is deterministic",
+    "frozen_steps": "first steps, in which masks act",
+    "where": "blocks whose attention is masked; temporal adds temporal attention",
+    "attention": "kinds of spatial attention that are masked",
+    "grid": "how a mask reaches a coarser grid; cover never loses a box",
+    "start_token": "who sees the prompt's start token",
+    "normalize": "Mask Normalization",
+    "normalize_in": "kinds of attention that are normalized",
+    "axis": "one distribution a frame, or one a channel",
+    "gradient": "gradient of the distribution matching",
+    "iterations": "M, refinements before each step",
+    "c_g": "strength of the temporal prior",
+    "gamma": "size of a refinement",
+    "refine_steps": "refine before the first N steps only",
+    "prior_gradient": "what the temporal prior is differentiated through",
+    "normalize_gradient": "bring the prior's gradient to length 1",
+}
+ABOUT_BOXES = ("subject", "compare", "record_activations")  # flags, not settings, that mean nothing without boxes
+NEED_NO_BOXES = ("steps", "guidance_scale", "eta", "iterations", "gamma", "refine_steps")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """0: done; 2: something that the user can mend, said in one sentence; 130: interrupted."""
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            arguments = parse(sys.argv[1:] if argv is None else argv)
+            check(arguments)
+            run_all(arguments)
+    except KeyboardInterrupt:
+        print("interrupted: finished runs are kept, the unfinished one left nothing behind", file=sys.stderr)
+        return 130
+    except Exception as error:
+        sentence = explain(error)
+        if sentence is None:
+            raise
+        print(f"error: {sentence}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def explain(error: Exception) -> str | None:
+    """One sentence for what the user can mend; None for a fault of the program, whose traceback is wanted."""
+    if isinstance(error, OSError):
+        reason = error.strerror or str(error)
+        return reason if error.filename is None else f"{error.filename}: {reason}"
+    if isinstance(error, ValueError):
+        return str(error)
+    import torch
+
+    from sampling.sampler import NonFiniteLatents
+
+    if isinstance(error, NonFiniteLatents):
+        return str(error)
+    if isinstance(error, torch.cuda.OutOfMemoryError | MemoryError) or "t allocate memory" in str(error):
+        return "memory ran out; make --frames, --height or --width smaller, or add --checkpoint-activations"
+    return None
+
+
+def _show_warning(message: Warning | str, *_: object) -> None:
+    from tqdm import tqdm
+
+    tqdm.write(f"warning: {message}", file=sys.stderr)  # above a progress bar, if there is one
+
+
+# ---- Arguments -----------------------------------------------------------------------------------------------------
+
+
+class Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(f"{message} (see --help)")
+
+
+def build_parser() -> Parser:
+    parser = Parser(prog="train-free", description=__doc__, allow_abbrev=False)
+    add = parser.add_argument_group("what to make (defaults: the checkpoint's)").add_argument
+    add("--model", default="tiny", help="tiny, zeroscope, a name on the Hugging Face hub, or a folder")
+    add("--prompt", action="append", metavar="TEXT", help="may be repeated, for several videos")
+    add("--negative-prompt", default="", metavar="TEXT", help="what guidance leads away from")
+    add("--seed", nargs="+", default=[0], type=_number(int, 0, 2**64 - 1), metavar="N", help="one or more (0)")
+    add("--frames", type=_number(int, 1, 10_000), metavar="N", help="length of the video")
+    add("--height", type=_number(int, 8, 8192, unit=8), metavar="N", help="pixels, a multiple of 8")
+    add("--width", type=_number(int, 8, 8192, unit=8), metavar="N", help="pixels, a multiple of 8")
+    add("--fps", type=_number(float, 0.1, 1000), metavar="X", help="frames a second of the video files")
+    add = parser.add_argument_group("where the subjects go").add_argument
+    add("--boxes", type=Path, metavar="FILE", help="a trajectory file, see examples/")
+    add("--resample", action="store_true", help="bring the file's path to the video's number of frames")
+    add("--box-from", type=_box, metavar="X1,Y1,X2,Y2", help="box in the first frame, coordinates from 0 to 1")
+    add("--box-to", type=_box, metavar="X1,Y1,X2,Y2", help="box in the last frame (as in the first)")
+    add("--subject", action="append", metavar="WORDS", help="the prompt's words for what is in the box")
+    add = parser.add_argument_group("how (defaults: the method's, then the checkpoint's)").add_argument
+    add("--method", choices=PRESETS, help="full with boxes, plain without")
+    for name, text in SETTINGS.items():
+        add("--" + name.replace("_", "-"), help=text, **_values(name))
+    add = parser.add_argument_group("on what, and where to").add_argument
+    add("--device", help="cuda where there is one, else cpu")
+    add("--dtype", choices=("float16", "bfloat16", "float32", "float64"), help="float16 on cuda, float32 on cpu")
+    add("--frames-per-chunk", default=4, type=_number(int, 1, 10_000), metavar="N", help="frames decoded at a time (4)")
+    add("--checkpoint-activations", action="store_true", help="less memory for the prior's gradient, more time")
+    add("--compare", action="store_true", help="also all methods from the same noise, a labelled row each: Figure 4")
+    add("--record-activations", action="store_true", help="also the variance of activations step by step: Figure 2")
+    add("--out", type=Path, metavar="DIR", help="the new folder; with several videos, their parent (outputs/...)")
+    return parser
+
+
+def parse(argv: list[str]) -> argparse.Namespace:
+    """The arguments, with the example filled in where there is neither a prompt nor a box."""
+    arguments = build_parser().parse_args(argv)
+    arguments.argv = argv
+    if not any(getattr(arguments, name) for name in ("prompt", "subject", "boxes", "resample", "box_from", "box_to")):
+        vars(arguments).update(EXAMPLE)
+    return arguments
+
+
+def check(arguments: argparse.Namespace) -> None:
+    """Refuse what can be seen to be wrong before anything is loaded."""
+    given = given_settings(arguments)
+    SamplingSettings(**given)
+    from_file, from_boxes = arguments.boxes is not None, arguments.box_from is not None
+    about_boxes = [name for name in given if name not in NEED_NO_BOXES]
+    about_boxes += [name for name in ABOUT_BOXES if getattr(arguments, name)]
+    about_boxes += ["method"] if arguments.method not in (None, "plain") else []
+    flags = ", ".join("--" + name.replace("_", "-") for name in about_boxes)
+    for wrong, sentence in (
+        ("" in map(str.strip, arguments.prompt or []), "--prompt must have at least one word"),
+        (from_file and from_boxes, "--boxes and --box-from exclude each other"),
+        (arguments.box_to and not from_boxes, "--box-to needs --box-from"),
+        (arguments.resample and not from_file, "--resample needs --boxes FILE"),
+        (from_boxes and len(arguments.subject or []) != 1, "--box-from needs one --subject, words of the prompt"),
+        (about_boxes and not (from_file or from_boxes), f"{flags} needs --boxes or --box-from"),
+    ):
+        if wrong:
+            raise ValueError(sentence)
+
+
+def given_settings(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The settings that the user named."""
+    return {name: value for name in SETTINGS if (value := getattr(arguments, name)) is not None}
+
+
+def _values(name: str) -> dict[str, Any]:
+    """How argparse reads a setting; its range is checked by SamplingSettings."""
+    if name in COUNTS:
+        return {"type": int, "metavar": "N"}
+    if name in NUMBERS:
+        return {"type": float, "metavar": "X"}
+    if name in CHOICES:
+        return {"choices": CHOICES[name]}
+    return {"choices": SUBSETS[name], "nargs": "+"} if name in SUBSETS else {"action": argparse.BooleanOptionalAction}
+
+
+def _number(kind: type, low: float, high: float, unit: int = 1) -> Callable[[str], float]:
+    def parse_number(text: str) -> float:
+        value = kind(text)
+        if not low <= value <= high or (unit > 1 and value % unit):
+            multiple = f", a multiple of {unit}" if unit > 1 else ""
+            raise argparse.ArgumentTypeError(f"must be from {low} to {high}{multiple}, got {text}")
+        return value
+
+    parse_number.__name__ = kind.__name__  # argparse's own message speaks of an "invalid int value"
+    return parse_number
+
+
+def _box(text: str) -> tuple[float, ...]:
+    box = tuple(float(number) for number in text.split(","))
+    if len(box) != 4 or not all(map(math.isfinite, box)):
+        raise argparse.ArgumentTypeError(f"must be four finite numbers x1,y1,x2,y2, got {text}")
+    return box
+
+
+# ---- Runs ----------------------------------------------------------------------------------------------------------
+
+
+def run_all(arguments: argparse.Namespace) -> None:
+    """One video for each prompt and seed; every fault that can be found is found before the first begins."""
+    import torch
+
+    from evaluation.activations import load_figure
+    from evaluation.outputs import check_output, describe, folder_name, write_run
+    from sampling.generate import generate, make_plan, recommended
+    from weights.load import load_pipeline
+
+    prompts = arguments.prompt or [None]  # None: the trajectory's, or else the checkpoint's
+    runs = [(prompt, seed) for prompt in prompts for seed in arguments.seed]
+    check_output(arguments.out, several=len(runs) > 1)
+    read_trajectory(arguments, arguments.frames)
+    if arguments.record_activations:
+        load_figure()  # refuses where matplotlib is missing
+
+    began = time.perf_counter()
+    device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    dtype = arguments.dtype or ("float16" if device.startswith("cuda") else "float32")
+    pipeline = load_pipeline(arguments.model, device, getattr(torch, dtype))
+    pipeline.unet.checkpoint_activations = arguments.checkpoint_activations
+    loading, defaults = time.perf_counter() - began, pipeline.defaults
+
+    trajectory = read_trajectory(arguments, defaults.frames if arguments.frames is None else arguments.frames)
+    method = arguments.method or ("plain" if trajectory is None else "full")
+    settings = replace(recommended(pipeline, method), **given_settings(arguments))
+    size = {name: getattr(arguments, name) for name in ("frames", "height", "width")}
+    for prompt in prompts:
+        make_plan(pipeline, prompt, trajectory, settings, **size)
+
+    fps = defaults.fps if arguments.fps is None else arguments.fps
+    options = {name: getattr(arguments, name) for name in ("negative_prompt", "frames_per_chunk")}
+    facts = {"arguments": arguments.argv, "method": method, "fps": fps, **options}
+    options |= size
+    for number, (prompt, seed) in enumerate(runs, 1):
+        with progress_bar(f"video {number} of {len(runs)}", settings.steps) as progress:
+            result = generate(pipeline, prompt, trajectory, settings, seed, progress=progress, **options)
+        figures = make_figures(arguments, pipeline, trajectory, result, fps, options)
+        described = facts | describe(pipeline, result, trajectory, {"loading": loading})
+        parent = arguments.out or Path("outputs")
+        target = parent if arguments.out and len(runs) == 1 else parent / folder_name(result.prompt, seed)
+        print(write_run(target, result, trajectory, fps, described, figures), flush=True)
+
+
+def make_figures(
+    arguments: argparse.Namespace, pipeline: Any, trajectory: Any, result: Result, fps: float, options: dict[str, Any]
+) -> list[Callable[[Path], None]]:
+    """Figures 4 and 2 from the noise of `result`, where they are asked for, each as what writes it into a folder."""
+    from evaluation.activations import record_activations, write_activations
+    from evaluation.compare import run_methods, write_comparison
+    from evaluation.methods import method_settings
+
+    figures, given, options = [], given_settings(arguments), {"prompt": result.prompt, **options}
+    if arguments.compare:
+        methods = method_settings(pipeline, PRESETS, given)
+        rows = len({*methods.values()} - {result.settings})  # those not made yet
+        with progress_bar("all methods", rows * result.settings.steps) as options["progress"]:
+            results = run_methods(pipeline, trajectory, methods, result.seed, known=[result], **options)
+        figures.append(partial(write_comparison, results=results, trajectory=trajectory, fps=fps))
+    if arguments.record_activations:
+        methods = method_settings(pipeline, ("plain", "mask", "mask-norm"), given)
+        with progress_bar("activations", len(methods) * result.settings.steps) as options["progress"]:
+            activations = record_activations(pipeline, trajectory, methods, result.seed, **options)
+        figures.append(partial(write_activations, activations=activations))
+    return figures
+
+
+@contextmanager
+def progress_bar(label: str, steps: int) -> Iterator[Callable[[object], None]]:
+    """Steps done and time left on stderr; yields what `generate` is to call after each step."""
+    from tqdm import tqdm
+
+    with tqdm(total=steps, desc=label, unit="step", file=sys.stderr) as bar:
+        yield lambda state: bar.update()
+
+
+def read_trajectory(arguments: argparse.Namespace, frames: int | None) -> Trajectory | None:
+    """The boxes that were asked for, over `frames` frames; None = the checkpoint's number, not known yet."""
+    from adaptation.trajectory import Trajectory
+
+    if arguments.boxes is not None:
+        trajectory = Trajectory.load(arguments.boxes, None if arguments.resample else frames)
+        if arguments.resample and frames is not None:
+            trajectory = trajectory.resample(frames)
+        return replace(trajectory, subjects=arguments.subject) if arguments.subject else trajectory
+    if arguments.box_from is None:
+        return None
+    frames = 2 if frames is None else frames
+    keyframes = {frames - 1: arguments.box_to or arguments.box_from, 0: arguments.box_from}
+    return Trajectory.from_keyframes(keyframes, frames, arguments.subject[0])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
