@@ -36,11 +36,11 @@ def test_the_variance_of_a_known_module():
 
 
 def test_half_precision_is_measured_in_double():
-    """300 and 100 with mean 200: the variance 10,000 has squares beyond what float16 holds in a sum."""
+    """600 and 0 with mean 300: the variance 90,000 is beyond float16's largest number, 65,504."""
     same = nn.Identity()
     with record_variance(same) as variances:
-        same(torch.tensor([300.0, 100.0] * 50, dtype=torch.float16))
-    assert variances == [10_000]
+        same(torch.tensor([600.0, 0.0] * 50, dtype=torch.float16))
+    assert variances == [90_000]
 
 
 def test_the_hook_is_gone_afterwards():

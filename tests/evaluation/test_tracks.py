@@ -87,6 +87,9 @@ def test_a_track_is_its_number_alone():
         first, again = make_track(split, 7, 8), make_track(split, 7, 8)
         assert torch.equal(first.trajectory.boxes, again.trajectory.boxes)
         assert first.trajectory.prompt == again.trajectory.prompt
+    # NumPy draws the same for (7, 0) and 7: boxes from the prompt's own draws would go with its words.
+    boxes = make_track("static", 7, 1).trajectory.boxes.flatten().tolist()
+    assert boxes != pytest.approx(static_keyframes(np.random.default_rng(7))[0], abs=1e-3)
     others = {tuple(make_track("static", n, 1).trajectory.boxes.flatten().tolist()) for n in range(20)}
     assert len(others) == 20
     assert len({make_track("static", n, 1).trajectory.prompt for n in range(20)}) > 15

@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.text import TextEncoder, build_text_model, read_tokenizer
@@ -123,6 +123,7 @@ def test_each_prompt_that_is_cut_has_its_warning(echo):
     assert [str(w.message).split(": ")[1] for w in caught] == ["red", "ball ball"]
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(WORDS), max_size=20))
 def test_no_word_is_lost_silently(echo, words):
     with warnings.catch_warnings(record=True) as caught:
@@ -222,8 +223,8 @@ def test_subject_by_hand(echo):
 
 
 def test_subject_of_several_tokens(echo):
-    # start z e b r a</w> , a z e b r a</w> end
-    assert positions(echo, "zebra, a zebra", "zebra") == [1, 2, 3, 4, 5, 8, 9, 10] + [11] * (LENGTH > 13)
+    # start q q</w> , a q q</w> end
+    assert positions(echo, "qq, a qq", "QQ") == [1, 2, 5, 6]
 
 
 def test_subjects_are_whole_words(echo):
@@ -275,6 +276,7 @@ def test_a_subject_that_is_cut_off(echo):
             echo.subject_tokens(prompt, subject)
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(WORDS[:7]), min_size=1, max_size=LENGTH - 2), st.data())
 def test_a_subject_covers_as_many_tokens_as_it_has(echo, words, data):
     i = data.draw(st.integers(0, len(words) - 1))

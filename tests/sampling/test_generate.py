@@ -183,7 +183,10 @@ def test_latents_stay_in_float32_whatever_the_networks(pipeline):
 
 def test_no_graph_is_left_behind(pipeline):
     pipeline.unet.requires_grad_(), pipeline.vae.requires_grad_()  # as a trainer would hand them in
+    graphs = []
+    pipeline.vae.decoder.register_forward_hook(lambda _module, _args, pixels: graphs.append(pixels.requires_grad))
     result = generate(pipeline, PROMPT, BALL, TWO)
+    assert graphs == [False]
     assert not result.latents.requires_grad
     assert torch.is_grad_enabled()
     assert all(p.grad is None for p in pipeline.unet.parameters())

@@ -37,6 +37,9 @@ from weights.train_tiny.world import FRAMES, render, sample_scene
 FRESH = 3  # a video's latents are used about this many times before they leave the window
 WINDOW = 4096  # videos of a process that training draws from
 SNR_CAP = 5.0  # loss weight min(SNR, cap) / SNR: easy low-noise steps count less
+OFFSET = (
+    0.15  # noise shared by a channel's cells: else a background's mean shows at t = 999 and is not learnt from text
+)
 DROP_TEXT = 0.1  # share of captions replaced by "", which classifier-free guidance needs
 
 
@@ -99,6 +102,7 @@ def loss_of(model: Denoiser, schedule: NoiseSchedule, z0: Tensor, tokens: Tensor
     """Weighted squared error of the predicted noise."""
     t = torch.randint(0, len(schedule.alpha_bar), (len(z0),), generator=generator)
     noise = torch.randn(z0.shape, generator=generator)
+    noise = noise + OFFSET * torch.randn((*z0.shape[:2], 1, 1, 1), generator=generator)
     alpha_bar = schedule.alpha_bar[t].view(-1, 1, 1, 1, 1)
     eps = model(alpha_bar.sqrt() * z0 + (1 - alpha_bar).sqrt() * noise, t, tokens)
     snr = schedule.alpha_bar[t] / (1 - schedule.alpha_bar[t])
@@ -113,7 +117,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=8, help="videos a step and process")
     parser.add_argument("--frames", type=int, default=FRAMES, help="fewer train faster on more scenes, to begin with")
     parser.add_argument("--rate", type=float, default=1e-3)
-    parser.add_argument("--decay", type=float, default=0.998, help="of the averaged weights, which are exported")
+    parser.add_argument("--decay", type=float, default=0.99, help="of the averaged weights, which are exported")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     torch.set_num_threads(1)
