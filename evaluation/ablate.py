@@ -207,6 +207,7 @@ def _count(text: str) -> int:
 
 
 def build_parser() -> argparse.ArgumentParser:
+    """The command's options."""
     parser = argparse.ArgumentParser(
         "evaluation.ablate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

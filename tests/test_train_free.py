@@ -21,6 +21,7 @@ from adaptation.trajectory import Trajectory
 from evaluation import outputs
 from evaluation.video import write_pngs
 from sampling.generate import generate
+from sampling.sampler import initial_state
 from sampling.schedule import NoiseSchedule
 from sampling.settings import PRESETS, SamplingSettings
 from weights import load
@@ -211,10 +212,13 @@ def test_activations_can_be_recorded(run, loaded):
     pytest.importorskip("matplotlib")
     layer = torch.nn.Identity()
     loaded.pipeline.unet.up_blocks = [None, SimpleNamespace(attentions=[layer])]
-    loaded.pipeline.unet.before = lambda: layer(torch.tensor([1.0, 4.0]))
-    (folder,), _ = run(*BALL, "--record-activations", "--steps", "3")
-    numbers = json.loads((folder / "activations.json").read_text())
-    assert numbers["variance"] == {"plain": [2.25] * 3, "mask": [2.25] * 3, "mask-norm": [2.25] * 3}
+    seen = []
+    loaded.pipeline.unet.register_forward_pre_hook(lambda _, inputs: seen.append(layer(inputs[0])))
+    (folder,), _ = run(*BALL, "--record-activations", "--steps", "3", "--seed", "5")
+    variance = json.loads((folder / "activations.json").read_text())["variance"]
+    assert {name: len(values) for name, values in variance.items()} == {"plain": 3, "mask": 3, "mask-norm": 3}
+    noise = initial_state([5], (4, 4, 2, 3)).z  # what the first step of every method sees
+    assert all(v[0] == pytest.approx(noise.double().var(correction=0).item()) for v in variance.values())
     assert (folder / "activations.png").exists()
 
 

@@ -240,6 +240,7 @@ def test_punctuation_ends_a_word(echo):
     assert positions(echo, "a ball!", "ball") == [2]
     assert positions(echo, "(ball)", "ball") == [2]
     assert positions(echo, "the ball's grass", "ball") == [2]
+    assert positions(echo, "the!ball", "ball") == [3]  # a special token is a word, without the end that others have
 
 
 def test_the_pad_token_is_found_as_a_word_only(echo):
