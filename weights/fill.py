@@ -77,7 +77,7 @@ def match(part: str, network: nn.Module, files: Sequence[WeightFile]) -> Match:
         if names
     ]
     problems += [
-        f"{len(found)} {what} ({shorten(found)}; {min(found)} {found[min(found)]})"
+        f"{len(found)} {what} ({explain(found)})"
         for what, found in (("of another shape", reshaped), ("of another type", types))
         if found
     ]
@@ -105,6 +105,13 @@ def shorten(names: Collection[str]) -> str:
     ]
     rest = len(groups) - len(shown)
     return ", ".join(shown) + (f" and {rest} more" if rest else "")
+
+
+def explain(faults: dict[str, str]) -> str:
+    """What is wrong with each name; with many names, what is wrong with the first of them."""
+    if len(faults) <= LISTED:
+        return ", ".join(f"{name} {faults[name]}" for name in sorted(faults))
+    return f"{shorten(faults)}; {min(faults)} {faults[min(faults)]}"
 
 
 def fill(found: Match, device: torch.device, dtype: torch.dtype) -> nn.Module:

@@ -95,7 +95,8 @@ def list_files(repo: str, revision: str | None) -> list[str]:
     import huggingface_hub
 
     try:
-        return huggingface_hub.HfApi().list_repo_files(repo, revision=revision)
+        found = huggingface_hub.HfApi().model_info(repo, revision=revision)  # tries once; listing files tries for long
+        return [file.rfilename for file in found.siblings]
     except Exception as error:
         raise refused(repo, revision, error) from error
 

@@ -127,8 +127,8 @@ def test_all_differences_are_listed(found):
         "1 missing (linear.bias)",
         "1 that the model does not have (linear.scale)",
         "1 stored twice (conv.bias)",
-        "1 of another shape (linear.weight; linear.weight is (2, 3) instead of (3, 2))",
-        "1 of another type (conv.weight; conv.weight is stored as I64 instead of one of F16, BF16, F32, F64)",
+        "1 of another shape (linear.weight is (2, 3) instead of (3, 2))",
+        "1 of another type (conv.weight is stored as I64 instead of one of F16, BF16, F32, F64)",
     ]
 
 

@@ -61,11 +61,11 @@ class Hub:
     def names(self) -> list[str]:
         return sorted(path.relative_to(self.folder).as_posix() for path in self.folder.rglob("*") if path.is_file())
 
-    def list_repo_files(self, repo, *, revision=None):
+    def model_info(self, repo, *, revision=None):
         self.asked.append(f"list {repo} {revision}")
         if self.error:
             raise self.error
-        return self.names()
+        return SimpleNamespace(siblings=[SimpleNamespace(rfilename=name) for name in self.names()])
 
     def snapshot_download(self, repo, *, revision=None, allow_patterns=None, local_files_only=False):
         if local_files_only:
@@ -86,7 +86,7 @@ class Hub:
 def library(tmp_path, monkeypatch):
     fake = Hub(tmp_path / "hub", tmp_path / "cache")
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fake.snapshot_download)
-    monkeypatch.setattr(huggingface_hub, "HfApi", lambda: SimpleNamespace(list_repo_files=fake.list_repo_files))
+    monkeypatch.setattr(huggingface_hub, "HfApi", lambda: SimpleNamespace(model_info=fake.model_info))
     return fake
 
 
