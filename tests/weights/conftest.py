@@ -12,6 +12,7 @@ from model.config import UNetConfig, VAEConfig
 from model.text import build_text_model
 from model.unet import UNet3D
 from model.vae import AutoencoderKL
+from weights.files import CheckpointError
 from weights.train_tiny import tokenizer
 
 LENGTH = 16
@@ -155,3 +156,16 @@ def checkpoint(pristine, tmp_path) -> Checkpoint:
     """A copy for one test."""
     shutil.copytree(pristine, tmp_path / "checkpoint")
     return Checkpoint(tmp_path / "checkpoint")
+
+
+@pytest.fixture
+def refusal():
+    """refusal(call) is what the CheckpointError says that the call raises: one sentence."""
+
+    def run(call, *arguments) -> str:
+        with pytest.raises(CheckpointError) as error:
+            call(*arguments)
+        assert "\n" not in str(error.value)
+        return str(error.value)
+
+    return run

@@ -82,14 +82,16 @@ def export(source: Path, target: Path) -> None:
 
 
 def save_text_encoder(vocabulary: Path, state: dict, target: Path) -> None:
-    """Through transformers, so that config.json and the names in the file are what its from_pretrained expects."""
+    """config.json as transformers writes it; names begin with `text_model.` as in Zeroscope's file, whatever version."""
     from transformers import CLIPTextModel, CLIPTokenizer
 
     from weights.train_tiny.unet import text_config
 
     model = CLIPTextModel(text_config(CLIPTokenizer.from_pretrained(vocabulary)))
     model.load_state_dict(state)
-    model.half().save_pretrained(target)
+    model.config.save_pretrained(target)
+    named = {"text_model." + name.removeprefix("text_model."): p.half() for name, p in model.state_dict().items()}
+    save_file(named, target / "model.safetensors", metadata={"format": "pt"})
 
 
 if __name__ == "__main__":
