@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -30,7 +31,7 @@ def find_checkpoint(name_or_path: str | Path, dtype: torch.dtype = torch.float32
     if name_or_path == "tiny":
         return TINY
     name = NAMES.get(name_or_path, name_or_path) if isinstance(name_or_path, str) else name_or_path
-    path = Path(name).expanduser()
+    path = Path(os.path.expanduser(name))  # unlike Path.expanduser, no error where ~name is no user
     if path.is_dir():
         return path
     if path.exists():

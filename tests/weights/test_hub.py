@@ -240,3 +240,8 @@ def test_a_file_is_no_folder(tmp_path):
     path.write_text("")
     with pytest.raises(CheckpointError, match=r"model.safetensors is a file; give the checkpoint's folder"):
         find_checkpoint(path)
+
+
+def test_a_home_folder_of_nobody_is_no_folder():
+    with pytest.raises(CheckpointError, match="there is no folder ~nobody-of-this-name/x"):
+        find_checkpoint("~nobody-of-this-name/x")

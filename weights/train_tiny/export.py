@@ -82,7 +82,7 @@ def export(source: Path, target: Path) -> None:
 
 
 def save_text_encoder(vocabulary: Path, state: dict, target: Path) -> None:
-    """config.json as transformers writes it; names begin with `text_model.` as in Zeroscope's file, whatever version."""
+    """config.json as transformers writes it; names begin with `text_model.`, as in Zeroscope's file."""
     from transformers import CLIPTextModel, CLIPTokenizer
 
     from weights.train_tiny.unet import text_config
