@@ -22,6 +22,7 @@ from model.transformers import SpatialTransformer, TemporalTransformer
 from model.unet import UNet3D
 from model.vae import AutoencoderKL
 from sampling.schedule import NoiseSchedule
+from weights.load import load_pipeline
 from weights.train_tiny import tokenizer
 from weights.train_tiny.common import (
     Average,
@@ -113,6 +114,7 @@ def main() -> None:
     """Train from the last snapshot to `--steps`, then export the averaged weights."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder with vae/; the snapshot and the rest go there")
+    parser.add_argument("--start", help="a checkpoint whose U-Net and text encoder to begin with, such as tiny")
     parser.add_argument("--steps", type=int, default=20000)
     parser.add_argument("--batch", type=int, default=8, help="videos a step and process")
     parser.add_argument("--frames", type=int, default=FRAMES, help="fewer train faster on more scenes, to begin with")
@@ -133,6 +135,10 @@ def main() -> None:
     torch.manual_seed(args.seed)
     model = Denoiser(vocabulary)
     model.unet.eval()  # no dropout: the model is small and every video new
+    if args.start:
+        start = load_pipeline(args.start)
+        model.unet.load_state_dict(start.unet.state_dict())
+        model.text_encoder.load_state_dict(start.text_encoder.model.state_dict())
     average = Average(model, args.decay)
     optimizer = torch.optim.AdamW(model.parameters(), lr=args.rate, betas=(0.9, 0.99), weight_decay=0.01)
     first, snapshot = 0, load_snapshot(args.out / "unet.pt")
