@@ -103,6 +103,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def build_parser() -> Parser:
+    """The options; what a setting may be is in `sampling.settings`."""
     parser = Parser(prog="train-free", description=__doc__, allow_abbrev=False)
     add = parser.add_argument_group("what to make (defaults: the checkpoint's)").add_argument
     add("--model", default="tiny", help="tiny, zeroscope, a name on the Hugging Face hub, or a folder")

@@ -135,6 +135,7 @@ def whole(target: Path, like: Path) -> Iterator[Path]:
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """0: written; 2: something that the user can mend, said in one sentence."""
     parser = argparse.ArgumentParser(prog="python -m weights.convert", description=__doc__)
     parser.add_argument("source", type=Path, metavar="IN", help="a checkpoint folder of Zeroscope's form")
     parser.add_argument("target", type=Path, metavar="OUT", help="the folder to write")
