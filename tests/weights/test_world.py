@@ -11,6 +11,7 @@ from weights.train_tiny.world import (
     WIDTH,
     held_out,
     render,
+    sample_pair,
     sample_path,
     sample_scene,
 )
@@ -70,3 +71,29 @@ def test_the_detector_misses_what_is_not_there():
     assert all(seen.box is None for seen in other)
     empty = np.zeros((2, HEIGHT, WIDTH, 3), np.uint8)
     assert [(d.box, d.blobs, d.background) for d in detect(empty, "red")] == [(None, 0, "night")] * 2
+
+
+def test_two_subjects_differ_and_never_touch():
+    for seed in range(40):
+        scene = sample_pair(np.random.default_rng(seed))
+        a, b = scene.boxes, scene.other.boxes
+        gap = np.maximum(np.maximum(a[:, :2] - b[:, 2:], b[:, :2] - a[:, 2:]).max(axis=1), 0)
+        overlap = (np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2])).min(axis=1)
+        assert (np.where(gap > 0, -gap, overlap) <= 1e-9).all(), scene
+        assert scene.color != scene.other.color
+        assert scene.shape != scene.other.shape
+        assert scene.size == scene.other.size <= HEIGHT / 3
+        assert not held_out(scene.color, scene.shape, scene.background)
+        assert not held_out(scene.other.color, scene.other.shape, scene.background)
+
+
+def test_two_subjects_are_both_named_and_both_drawn():
+    for seed in range(15):
+        scene = sample_pair(np.random.default_rng(seed))
+        assert f"{scene.subject} and a" in scene.caption
+        assert scene.other.subject in scene.caption
+        assert " is " not in scene.caption
+        for subject in (scene, scene.other):
+            for seen, box in zip(detect(render(scene), subject.color), subject.boxes, strict=True):
+                assert seen.blobs == 2, scene
+                assert np.abs(np.array(seen.box) - box).max() * WIDTH <= 5, scene
