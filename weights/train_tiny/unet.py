@@ -33,7 +33,7 @@ from weights.train_tiny.common import (
     save_snapshot,
 )
 from weights.train_tiny.export import SCHEDULER, UNET, export, load_vae
-from weights.train_tiny.world import FRAMES, render, sample_scene
+from weights.train_tiny.world import FRAMES, Scene, render, sample_pair, sample_scene
 
 FRESH = 3  # a video's latents are used about this many times before they leave the window
 WINDOW = 4096  # videos of a process that training draws from
@@ -41,6 +41,7 @@ SNR_CAP = 5.0  # loss weight min(SNR, cap) / SNR: easy low-noise steps count les
 OFFSET = (
     0.15  # noise shared by a channel's cells: else a background's mean shows at t = 999 and is not learnt from text
 )
+PAIRS = 0.25  # share of scenes with two subjects
 DROP_TEXT = 0.1  # share of captions replaced by "", which classifier-free guidance needs
 
 
@@ -60,6 +61,19 @@ class Denoiser(nn.Module):
     def forward(self, z: Tensor, t: Tensor, tokens: Tensor) -> Tensor:
         """z (B, 4, F, H, W), t (B,), tokens (B, L) -> eps like z."""
         return self.unet(z, t, self.text_encoder(input_ids=tokens).last_hidden_state)
+
+
+def close_attention(text_encoder: CLIPTextModel) -> None:
+    """Let no token read another: the output projections of the text encoder's attention are zero, and stay so.
+
+    With an open one, the padding behind the caption learns to say all that the words say (three quarters of the
+    U-Net's attention went there, evenly), and a mask that gives the subject's words to some pixels takes nothing away
+    from the others.
+    """
+    for name, layer in text_encoder.named_modules():
+        if name.endswith("self_attn.out_proj"):
+            for parameter in layer.requires_grad_(False).parameters():
+                nn.init.zeros_(parameter)
 
 
 def text_config(vocabulary: CLIPTokenizer) -> CLIPTextConfig:
@@ -93,10 +107,14 @@ class Videos:
 
     @torch.no_grad()
     def _encode(self, indices: list[int]) -> None:
-        scenes = [sample_scene(np.random.default_rng([self.seed, 1, i])) for i in indices]
+        scenes = [draw_scene(np.random.default_rng([self.seed, 1, i])) for i in indices]
         for i, scene in zip(indices, scenes, strict=True):
             pixels = torch.from_numpy(render(scene)).permute(3, 0, 1, 2)[None].float() / 127.5 - 1
             self.kept[i] = self.vae.encode(pixels, frames_per_chunk=8)[0].half(), scene.caption
+
+
+def draw_scene(rng: np.random.Generator) -> Scene:
+    return sample_pair(rng) if rng.random() < PAIRS else sample_scene(rng)
 
 
 def loss_of(model: Denoiser, schedule: NoiseSchedule, z0: Tensor, tokens: Tensor, generator: torch.Generator) -> Tensor:
@@ -114,7 +132,9 @@ def main() -> None:
     """Train from the last snapshot to `--steps`, then export the averaged weights."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder with vae/; the snapshot and the rest go there")
-    parser.add_argument("--start", help="a checkpoint whose U-Net and text encoder to begin with, such as tiny")
+    parser.add_argument(
+        "--warm-start", metavar="MODEL", help="a checkpoint whose U-Net and text encoder to begin with, such as tiny"
+    )
     parser.add_argument("--steps", type=int, default=20000)
     parser.add_argument("--batch", type=int, default=8, help="videos a step and process")
     parser.add_argument("--frames", type=int, default=FRAMES, help="fewer train faster on more scenes, to begin with")
@@ -135,10 +155,11 @@ def main() -> None:
     torch.manual_seed(args.seed)
     model = Denoiser(vocabulary)
     model.unet.eval()  # no dropout: the model is small and every video new
-    if args.start:
-        start = load_pipeline(args.start)
+    if args.warm_start:
+        start = load_pipeline(args.warm_start)
         model.unet.load_state_dict(start.unet.state_dict())
         model.text_encoder.load_state_dict(start.text_encoder.model.state_dict())
+    close_attention(model.text_encoder)
     average = Average(model, args.decay)
     optimizer = torch.optim.AdamW(model.parameters(), lr=args.rate, betas=(0.9, 0.99), weight_decay=0.01)
     first, snapshot = 0, load_snapshot(args.out / "unet.pt")

@@ -1,4 +1,4 @@
-"""The synthetic world the tiny checkpoint learns: one coloured subject moving over one of five backgrounds.
+"""The synthetic world the tiny checkpoint learns: a coloured subject, or two, moving over one of five backgrounds.
 
 A `Scene` is everything that can be said about a video; `render` turns it into pixels, `caption` into words, `boxes`
 into the subject's box a frame. All randomness comes from the generator handed in.
@@ -6,7 +6,7 @@ into the subject's box a frame. All randomness comes from the generator handed i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -46,7 +46,10 @@ PATTERNS = (
 
 @dataclass(frozen=True)
 class Scene:
-    """One video. `centers` (F, 2) are x, y in pixels, `size` is the subject's side in pixels."""
+    """One video. `centers` (F, 2) are x, y in pixels, `size` is the subject's side in pixels.
+
+    `other` is a second subject: of it only colour, shape, centres and size count.
+    """
 
     color: str
     shape: str
@@ -56,6 +59,7 @@ class Scene:
     size: float
     texture_seed: int
     wording: tuple[int, int]  # which pattern, which verb
+    other: Scene | None = None
 
     @property
     def subject(self) -> str:
@@ -66,11 +70,14 @@ class Scene:
         """The scene in words, such as "a red ball moving over the grass"."""
         pattern, verb = self.wording
         verbs = VERBS[self.motion] + (VERBS["any"] if self.motion != "still" else ())
-        return PATTERNS[pattern].format(
-            a="an" if self.color[0] in "aeiou" else "a",
-            subject=self.subject,
-            verb=verbs[verb % len(verbs)],
-            background=self.background,
+        words = PATTERNS[pattern]
+        subject = self.subject
+        if self.other is not None:
+            words = words.replace(" is ", " are ")
+            verbs = VERBS["any"]
+            subject += f" and {article(self.other.color)} {self.other.subject}"
+        return words.format(
+            a=article(self.color), subject=subject, verb=verbs[verb % len(verbs)], background=self.background
         )
 
     @property
@@ -80,6 +87,10 @@ class Scene:
         x, y = self.centers.T
         edges = np.stack([(x - half) / WIDTH, (y - half) / HEIGHT, (x + half) / WIDTH, (y + half) / HEIGHT], axis=-1)
         return edges.clip(0, 1)
+
+
+def article(word: str) -> str:
+    return "an" if word[0] in "aeiou" else "a"
 
 
 def held_out(color: str, shape: str, background: str) -> bool:
@@ -94,6 +105,18 @@ def sample_scene(rng: np.random.Generator, frames: int = FRAMES, held: bool = Fa
     while held_out(scene.color, scene.shape, scene.background) != held:
         scene = _any_scene(rng, frames)
     return scene
+
+
+def sample_pair(rng: np.random.Generator, frames: int = FRAMES) -> Scene:
+    """One random scene with two subjects of one size that differ in colour and shape and never touch."""
+    while True:
+        scene, other = sample_scene(rng, frames), sample_scene(rng, frames)
+        half = scene.size / 2
+        other = replace(other, size=scene.size, centers=other.centers.clip(half, np.array([WIDTH, HEIGHT]) - half))
+        apart = np.abs(scene.centers - other.centers).max(axis=1).min() >= scene.size
+        differ = scene.color != other.color and scene.shape != other.shape
+        if apart and differ and scene.size <= HEIGHT / 3 and not held_out(other.color, other.shape, scene.background):
+            return replace(scene, other=other)
 
 
 def _any_scene(rng: np.random.Generator, frames: int) -> Scene:
@@ -138,13 +161,15 @@ def render(scene: Scene) -> np.ndarray:
     rng = np.random.default_rng(scene.texture_seed)
     y, x = np.mgrid[:HEIGHT, :WIDTH].astype(np.float32) + 0.5
     background = _background(scene.background, len(scene.centers), x, y, rng)
-    light = rng.uniform(0.85, 1.0), rng.uniform(0.06, 0.14)  # brightness and strength of the light from the upper left
-    frames = np.empty((len(scene.centers), HEIGHT, WIDTH, 3), np.float32)
-    for i, (cx, cy) in enumerate(scene.centers.astype(np.float32)):
-        u, v = (x - cx) / (scene.size / 2), (y - cy) / (scene.size / 2)
-        cover = (0.5 - _distance(scene.shape, u, v) * (scene.size / 2)).clip(0, 1)[..., None]
-        shade = (light[0] - light[1] * (u + v) / 2).clip(0.7, 1.1)[..., None]
-        frames[i] = background[i] * (1 - cover) + np.array(COLORS[scene.color], np.float32) * shade * cover
+    frames = background
+    for subject in (scene,) if scene.other is None else (scene, scene.other):
+        light = rng.uniform(0.85, 1.0), rng.uniform(0.06, 0.14)  # brightness and strength, from the upper left
+        color = np.array(COLORS[subject.color], np.float32)
+        for i, (cx, cy) in enumerate(subject.centers.astype(np.float32)):
+            u, v = (x - cx) / (subject.size / 2), (y - cy) / (subject.size / 2)
+            cover = (0.5 - _distance(subject.shape, u, v) * (subject.size / 2)).clip(0, 1)[..., None]
+            shade = (light[0] - light[1] * (u + v) / 2).clip(0.7, 1.1)[..., None]
+            frames[i] = frames[i] * (1 - cover) + color * shade * cover
     return (frames.clip(0, 1) * 255 + 0.5).astype(np.uint8)
 
 
