@@ -1,5 +1,6 @@
 """Attention masks from boxes and words (Section 2.1): who may attend to whom while a step is frozen."""
 
+from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -119,6 +120,24 @@ class AttentionMask:
             ]
             for queries, keys in zip(self.query_labels, self.key_labels, strict=True)
         ]
+
+    @cached_property
+    def packs(self) -> list[Group]:
+        """The groups of all sequences, those of one size together: indices (P, q) and (P, k) for P groups of a size.
+
+        Indices count through all sequences, query i of sequence b being b Q + i, and key j b X + j.
+        """
+        Q, X = self.query_labels.shape[1], self.key_labels.shape[1]
+        sizes = defaultdict(list)
+        for b, groups in enumerate(self.groups):
+            for group in groups:
+                sizes[len(group.queries), len(group.keys)].append((b * Q + group.queries, b * X + group.keys))
+        return [Group(*map(torch.stack, zip(*groups, strict=True))) for groups in sizes.values()]
+
+    @cached_property
+    def joined(self) -> "AttentionMask":
+        """One sequence of all B Q queries, where every sequence has the same keys: pixels of all frames to words."""
+        return AttentionMask(self.query_labels.reshape(1, -1), self.key_labels[:1], self.open)
 
 
 # ---- What one video's masked forward needs -------------------------------------------------------------------------

@@ -14,9 +14,9 @@ from that keyframe until the next one.
 """
 
 import json
-import os
 import re
 import reprlib
+import uuid
 from collections import Counter
 from pathlib import Path
 from typing import NoReturn
@@ -45,7 +45,7 @@ def read_bytes(path: str | Path) -> bytes:
 def write_bytes(path: str | Path, content: bytes) -> None:
     """Write under a temporary name, then rename: the file appears whole or not at all."""
     path = Path(path)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")  # no process id: machines may share a folder
     try:
         unfinished.write_bytes(content)
         unfinished.replace(path)

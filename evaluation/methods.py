@@ -12,6 +12,7 @@ from sampling.settings import CHOICES, SamplingSettings, preset
 METHODS = (
     "plain",
     "peekaboo",
+    "trailblazer",
     "mask",
     "mask-norm",
     "mask-norm+id",

@@ -8,28 +8,34 @@ from typing import NamedTuple
 from einops import rearrange, repeat
 from torch import Tensor, nn
 
-from adaptation.attention_masks import AttentionControl
+from adaptation.attention_masks import AttentionControl, AttentionMask
 from adaptation.mask_normalization import axis_dims, match_distribution
-from model.attention import Attention, FeedForward, Normalize
+from adaptation.trailblazer import TrailBlazerControl
+from model.attention import Attention, Edit, FeedForward, Normalize
 
+Control = AttentionControl | TrailBlazerControl
 EPS = 1e-6  # of the GroupNorm at a transformer's entrance
 
 
 class Masking(NamedTuple):
-    """What a control asks of one attention: `Attention.forward`'s last two arguments."""
+    """What a control asks of one attention: `Attention.forward`'s last three arguments."""
 
-    mask: Tensor | None = None
+    mask: Tensor | AttentionMask | None = None
     normalize: Normalize | None = None
+    edit: Edit | None = None
 
 
-def masking(control: AttentionControl | None, where: str, kind: str, h: int, w: int) -> Masking:
+def masking(control: Control | None, where: str, kind: str, h: int, w: int) -> Masking:
     """The masking of one attention. where: down, mid or up; kind: self, cross or temporal; h, w: its grid."""
     if control is None or not control.applies(where, kind):
         return Masking()
+    if isinstance(control, TrailBlazerControl):
+        return Masking(edit=control.edit(h, w))
     normalize = None
     if control.normalizes(kind):
         normalize = partial(match_distribution, dim=axis_dims(control.axis), gradient=control.gradient)
-    return Masking(control.mask(kind, h, w).dense(), normalize)
+    mask = control.mask(kind, h, w)
+    return Masking(mask.dense() if kind == "temporal" else mask, normalize)  # in time F x F is small
 
 
 class TransformerBlock(nn.Module):
@@ -79,9 +85,7 @@ class SpatialTransformer(nn.Module):
         self.transformer_blocks = nn.ModuleList([TransformerBlock(heads * head_dim, heads, head_dim, context_dim)])
         self.proj_out = nn.Linear(heads * head_dim, channels)
 
-    def forward(
-        self, x: Tensor, text: Tensor, frames: int, where: str, control: AttentionControl | None = None
-    ) -> Tensor:
+    def forward(self, x: Tensor, text: Tensor, frames: int, where: str, control: Control | None = None) -> Tensor:
         """x (B F, C, h, w), text (G B, L, D) -> (G B F, C, h, w). G = 2 where x has not met the text yet, else 1."""
         h, w = x.shape[2:]
         halves = text.shape[0] * frames // x.shape[0]
@@ -103,7 +107,7 @@ class TemporalTransformer(nn.Module):
         self.transformer_blocks = nn.ModuleList([TransformerBlock(heads * head_dim, heads, head_dim)])
         self.proj_out = nn.Linear(heads * head_dim, channels)
 
-    def forward(self, x: Tensor, frames: int, where: str, control: AttentionControl | None = None) -> Tensor:
+    def forward(self, x: Tensor, frames: int, where: str, control: Control | None = None) -> Tensor:
         """(B F, C, h, w) -> the same shape."""
         h, w = x.shape[2:]
         video = rearrange(x, "(b f) c h w -> b c f (h w)", f=frames)

@@ -6,16 +6,18 @@ are exactly the checkpoint's, so loading renames nothing.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from adaptation.attention_masks import AttentionControl
+from adaptation.trailblazer import TrailBlazerControl
 from model.config import DOWN_TYPES, UP_TYPES, UNetConfig
 from model.layers import Downsample, ResnetBlock, TemporalConvLayer, TimestepMLP, Upsample, timestep_embedding
-from model.transformers import SpatialTransformer, TemporalTransformer
+from model.transformers import Control, SpatialTransformer, TemporalTransformer
 
 HEADS_IN = 8  # of transformer_in, whatever its width
 
@@ -43,14 +45,12 @@ class Block3D(nn.Module):
         """ResNet block and temporal convolution of layer i: (B F, C, h, w) -> (B F, C', h, w)."""
         return self.temp_convs[i](self.resnets[i](x, time, frames), frames)
 
-    def attend(self, i: int, x: Tensor, text: Tensor, frames: int, control: AttentionControl | None) -> Tensor:
+    def attend(self, i: int, x: Tensor, text: Tensor, frames: int, control: Control | None) -> Tensor:
         """Spatial and temporal transformer of layer i: (B F, C, h, w) -> (G B F, C, h, w)."""
         x = self.attentions[i](x, text, frames, self.where, control)
         return self.temp_attentions[i](x, frames, self.where, control)
 
-    def layer(
-        self, i: int, x: Tensor, time: Tensor, text: Tensor, frames: int, control: AttentionControl | None
-    ) -> Tensor:
+    def layer(self, i: int, x: Tensor, time: Tensor, text: Tensor, frames: int, control: Control | None) -> Tensor:
         """Layer i, whole."""
         x = self.convolve(i, x, time, frames)
         return self.attend(i, x, text, frames, control) if hasattr(self, "attentions") else x
@@ -99,13 +99,16 @@ class UNet3D(nn.Module):
         self.conv_norm_out = nn.GroupNorm(groups, widths[0], config.norm_eps)
         self.conv_out = nn.Conv2d(widths[0], config.out_channels, 3, padding=1)
 
-    def forward(self, z: Tensor, t: Tensor | int, text: Tensor, control: AttentionControl | None = None) -> Tensor:
+    def forward(self, z: Tensor, t: Tensor | int, text: Tensor, control: Control | None = None) -> Tensor:
         """z (B, C, F, H, W), t an int or (B,), text (G B, L, D) -> eps (G B, C, F, H, W), in the weights' dtype.
 
         G = 2: the guidance halves [uncond, text] of the same z, which share all work before the text enters; the
-        result equals two calls. `control` masks the attention of both halves alike.
+        result equals two calls. `control` masks the attention of both halves alike, or edits that of the text half
+        (G = 1: of all) as TrailBlazer does.
         """
         self._check(z, text)
+        if isinstance(control, TrailBlazerControl):
+            control = replace(control, videos=z.shape[0])
         frames, dtype = z.shape[2], self.conv_in.weight.dtype
         x = rearrange(z.to(dtype), "b c f h w -> (b f) c h w").contiguous(memory_format=torch.channels_last)
         text = text.to(dtype)

@@ -11,6 +11,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from adaptation.attention_masks import AttentionControl
+from adaptation.trailblazer import TrailBlazerControl, edited_tokens
 from adaptation.trajectory import Trajectory
 from sampling.sampler import State, initial_state, sample
 from sampling.schedule import NoiseSchedule
@@ -35,7 +36,7 @@ class Plan:
     settings: SamplingSettings
     shape: tuple[int, int, int, int]  # of the latents, C F h w
     boxes: Tensor | None  # (K, F, 4)
-    control: AttentionControl | None  # for the frozen steps
+    control: AttentionControl | TrailBlazerControl | None  # for the frozen steps
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,10 +83,21 @@ def make_plan(
         return Plan(prompt, settings, shape, None, None)
 
     trajectory.expect_frames(F)
-    device = next(pipeline.unet.parameters()).device
-    control = AttentionControl(
-        trajectory.rasterize(H // cell, W // cell).to(device),
-        torch.stack([pipeline.text_encoder.subject_tokens(prompt, subject) for subject in trajectory.subjects]),
+    control = _make_control(pipeline, prompt, trajectory, settings, H // cell, W // cell)
+    return Plan(prompt, settings, shape, trajectory.boxes, control)
+
+
+def _make_control(
+    pipeline: Pipeline, prompt: str, trajectory: Trajectory, settings: SamplingSettings, h: int, w: int
+) -> AttentionControl | TrailBlazerControl:
+    """Masks, or TrailBlazer's edit, for latents of h x w cells."""
+    words = torch.stack([pipeline.text_encoder.subject_tokens(prompt, subject) for subject in trajectory.subjects])
+    if settings.control == "trailblazer":
+        tokens = edited_tokens(words, prompt, settings.trailing)
+        return TrailBlazerControl(trajectory.boxes, tokens, strengthen=settings.strengthen, weaken=settings.weaken)
+    return AttentionControl(
+        trajectory.rasterize(h, w).to(next(pipeline.unet.parameters()).device),
+        words,
         normalize=settings.normalize,
         where=settings.where,
         attention=settings.attention,
@@ -95,7 +107,6 @@ def make_plan(
         gradient=settings.gradient,
         normalize_in=settings.normalize_in,
     )
-    return Plan(prompt, settings, shape, trajectory.boxes, control)
 
 
 @torch.no_grad()  # the sampler lifts it where the temporal prior needs a gradient

@@ -4,10 +4,24 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 # name: smallest and largest value; the largest are far beyond use, so that a slip of the keyboard is caught.
-COUNTS = {"steps": (1, 10_000), "frozen_steps": (0, 10_000), "iterations": (0, 1_000), "refine_steps": (0, 10_000)}
-NUMBERS = {"guidance_scale": (0, 1_000), "eta": (0, 1), "c_g": (0, 1e9), "gamma": (0, 1)}
+COUNTS = {
+    "steps": (1, 10_000),
+    "frozen_steps": (0, 10_000),
+    "iterations": (0, 1_000),
+    "refine_steps": (0, 10_000),
+    "trailing": (0, 10_000),
+}
+NUMBERS = {
+    "guidance_scale": (0, 1_000),
+    "eta": (0, 1),
+    "c_g": (0, 1e9),
+    "gamma": (0, 1),
+    "strengthen": (0, 1_000),
+    "weaken": (0, 1),
+}
 FLAGS = ("normalize", "normalize_gradient")
 CHOICES = {
+    "control": ("masks", "trailblazer"),
     "axis": ("joint", "channel"),
     "gradient": ("exact", "straight-through"),
     "grid": ("stride", "cover"),
@@ -31,7 +45,8 @@ class SamplingSettings:
     guidance_scale: float = 9.0  # of classifier-free guidance
     eta: float = 0.0  # of DDIM; 0 is deterministic
     # Section 2.1, masks
-    frozen_steps: int = 4  # masks act in the first ones
+    control: str = "masks"  # what holds the subjects in their boxes; "trailblazer" edits attention, see below
+    frozen_steps: int = 4  # masks, or TrailBlazer's edit, act in the first ones
     where: tuple[str, ...] = ("up",)  # blocks whose attention is masked; "temporal" adds temporal attention
     attention: tuple[str, ...] = ("self", "cross")  # kinds of spatial attention that are masked
     grid: str = "stride"  # how a mask reaches a coarser grid
@@ -48,6 +63,10 @@ class SamplingSettings:
     refine_steps: int | None = None  # refine before the first ones only; None means all
     prior_gradient: str = "full"  # what tau is differentiated through
     normalize_gradient: bool = False  # to length 1 for each video, the ablation of B.3
+    # TrailBlazer, a baseline: its code's values for runs on random boxes. Its examples have 0.15, 0.001 and 13 to 15
+    strengthen: float = 0.125  # c_s, what is added inside a box
+    weaken: float = 0.001  # c_w, what is left outside
+    trailing: int = 15  # tokens after the prompt's that are edited with the subject's words
 
     def __post_init__(self) -> None:
         for name, (low, high) in COUNTS.items():
@@ -75,7 +94,13 @@ class SamplingSettings:
             object.__setattr__(self, name, tuple(value))  # lists come from JSON; a tuple keeps the settings hashable
 
 
-MASK = {"where": ("up",), "attention": ("self", "cross"), "frozen_steps": 4, "start_token": "hidden"}
+MASK = {
+    "control": "masks",
+    "where": ("up",),
+    "attention": ("self", "cross"),
+    "frozen_steps": 4,
+    "start_token": "hidden",
+}
 NO_REFINEMENT = {"iterations": 0, "c_g": 0.0}
 
 # What each method says about a run; whatever it leaves open is the checkpoint's.
@@ -87,6 +112,15 @@ PRESETS: dict[str, dict[str, Any]] = {
         "frozen_steps": 2,
         "grid": "stride",
         "normalize": False,
+        **NO_REFINEMENT,
+    },
+    "trailblazer": {
+        "control": "trailblazer",
+        "frozen_steps": 5,
+        "normalize": False,
+        "strengthen": 0.125,
+        "weaken": 0.001,
+        "trailing": 15,
         **NO_REFINEMENT,
     },
     "mask": {**MASK, "normalize": False, **NO_REFINEMENT},

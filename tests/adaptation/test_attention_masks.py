@@ -206,6 +206,37 @@ def test_groups_by_hand_follow_the_overlap():
     assert pairs == {(0,): [2], (1,): [2, 4], (2,): [4], (3, 4, 5): [1, 3, 5]}
 
 
+@given(controls(), st.sampled_from(["self", "cross", "temporal"]))
+def test_packs_say_the_same_as_dense(control, kind):
+    mask = control.mask(kind, *coarse(control, 0))
+    B, Q, X = mask.dense().shape
+    rebuilt = torch.zeros(B * Q, B * X, dtype=torch.bool)
+    for pack in mask.packs:
+        for queries, keys in zip(pack.queries, pack.keys, strict=True):
+            rebuilt[queries[:, None], keys] = True
+    assert torch.equal(rebuilt, torch.block_diag(*mask.dense().int()).bool())
+    queries = torch.cat([pack.queries.flatten() for pack in mask.packs])
+    assert sorted(queries.tolist()) == list(range(B * Q))
+    sizes = [(pack.queries.shape[1], pack.keys.shape[1]) for pack in mask.packs]
+    assert len(set(sizes)) == len(sizes)
+
+
+def test_a_box_that_moves_and_keeps_its_size_needs_two_packs():
+    # Four cells in a row, frames of one each: the subject is at cell 0, then at cell 2.
+    regions = bools("1000", "0010").reshape(1, 2, 1, 4)
+    one, three = AttentionControl(regions, WORDS[:1]).mask("self", 1, 4).packs
+    if one.queries.shape[1] == 3:
+        one, three = three, one
+    assert one.queries.tolist() == one.keys.tolist() == [[0], [4 + 2]]
+    assert three.queries.tolist() == three.keys.tolist() == [[1, 2, 3], [4 + 0, 4 + 1, 4 + 3]]
+
+
+@given(controls())
+def test_joined_frames_read_the_same_words(control):
+    mask = control.mask("cross", *coarse(control, 0))
+    assert torch.equal(mask.joined.dense(), mask.dense().flatten(0, 1)[None])
+
+
 @given(controls(), st.sampled_from(["self", "cross", "temporal"]), st.integers(0, 3))
 def test_no_row_is_ever_empty(control, kind, level):
     assert control.mask(kind, *coarse(control, level)).dense().any(-1).all()

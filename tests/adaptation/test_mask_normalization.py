@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adaptation.mask_normalization import axis_dims, match_distribution
+from adaptation.mask_normalization import ascending, axis_dims, match_distribution
 
 DIMS = [-2, -1, 0, (-2, -1), (0, -2), (0, 1, 2)]
 
@@ -78,6 +78,22 @@ def test_identical_inputs_are_returned_bit_for_bit(gradient, dtype, dim):
     assert torch.equal(bits(match_distribution(x, x.clone(), dim, gradient)), bits(x))
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_places_are_those_of_torchs_stable_sort(dtype):
+    x = drawn(10, dtype, shape=(3, 400))
+    extremes = torch.tensor([0.0, -0.0, 1e-45, -1e-45, torch.inf, -torch.inf, 65504.0, -65504.0], dtype=dtype)
+    x[:, ::5] = extremes.repeat(3, 10)
+    assert len(x[0].unique()) < 50  # so ties are many
+    assert torch.equal(ascending(x), x.argsort(dim=-1, stable=True))
+    strided = x.T.contiguous().T
+    assert torch.equal(ascending(strided), x.argsort(dim=-1, stable=True))
+
+
+@pytest.mark.parametrize("n", [0, 1])
+def test_places_in_a_row_of_none_and_of_one(n):
+    assert ascending(torch.zeros(2, n)).tolist() == [list(range(n))] * 2
+
+
 def test_dims_in_any_order_rank_ties_by_place_in_memory():
     masked, unmasked = torch.zeros(1, 3, 2), torch.arange(6.0).flip(0).reshape(1, 3, 2)
     for dim in [(-2, -1), (-1, -2), (2, 1)]:
@@ -132,6 +148,19 @@ def test_straight_through_gradient_reaches_both():
     masked, unmasked = gradients("straight-through")
     assert masked.tolist() == UPSTREAM
     assert unmasked.tolist() == [11.0, 0.5, 7.0]
+
+
+@pytest.mark.parametrize("gradient", ["exact", "straight-through"])
+@pytest.mark.parametrize("dim", DIMS)
+def test_float32_sends_its_gradient_where_float64_does(dim, gradient):
+    upstream, received = drawn(12), []
+    for dtype in (torch.float32, torch.float64):
+        masked, unmasked = (drawn(s, dtype).requires_grad_() for s in (10, 11))  # halves: the same ties in both
+        match_distribution(masked, unmasked, dim, gradient).backward(upstream.to(dtype))
+        received.append([None if x.grad is None else x.grad.double() for x in (masked, unmasked)])
+    single, double = received
+    assert torch.equal(single[1], double[1])
+    assert single[0] is double[0] is None or torch.equal(single[0], double[0])
 
 
 @pytest.mark.parametrize("dim", DIMS)

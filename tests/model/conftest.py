@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from model.text import TextEncoder, read_tokenizer
 from weights.train_tiny import tokenizer as tiny_tokenizer
@@ -21,6 +22,26 @@ def vocabulary(tmp_path_factory):
 def tokens(vocabulary):
     """{token: id} of the vocabulary file."""
     return json.loads((vocabulary / "vocab.json").read_text(encoding="utf-8"))
+
+
+class LargestTensor(TorchDispatchMode):
+    """Remembers the most numbers that any single result held, but for those that have a size `beside`."""
+
+    def __init__(self, beside=None):
+        super().__init__()
+        self.beside, self.numbers = beside, 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        out = function(*args, **(kwargs or {}))
+        for tensor in out if isinstance(out, tuple | list) else [out]:
+            if isinstance(tensor, torch.Tensor) and self.beside not in tensor.shape:
+                self.numbers = max(self.numbers, tensor.numel())
+        return out
+
+
+@pytest.fixture(scope="session")
+def largest_tensor():
+    return LargestTensor
 
 
 class Echo:

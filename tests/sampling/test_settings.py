@@ -22,12 +22,16 @@ RECOMMENDED = SamplingSettings(
     start_token="background",
     iterations=3,
     frozen_steps=6,
+    strengthen=0.3,
+    weaken=0.2,
+    trailing=4,
 )
 
 # method: where, frozen steps, start token, normalize, M, c_g; None is "as the checkpoint says"
 TABLE = {
     "plain": (None, 0, None, False, 0, 0),
     "peekaboo": (("up", "mid", "temporal"), 2, "hidden", False, 0, 0),
+    "trailblazer": (None, 5, None, False, 0, 0),
     "mask": (("up",), 4, "hidden", False, 0, 0),
     "mask-norm": (("up",), 4, "hidden", True, 0, 0),
     "mask-norm+id": (("up",), 4, "hidden", True, 2, 0),
@@ -71,6 +75,19 @@ def test_full_takes_recommended_values_and_paper_does_not():
     ]
 
 
+def test_trailblazer_takes_its_own_values_and_edits_attention_alone():
+    settings = preset("trailblazer", RECOMMENDED)
+    assert (settings.control, settings.strengthen, settings.weaken, settings.trailing) == (
+        "trailblazer",
+        0.125,
+        0.001,
+        15,
+    )
+    others = {name: preset(name, settings).control for name in PRESETS if name not in ("plain", "trailblazer")}
+    assert set(others.values()) == {"masks"}  # whatever the checkpoint recommends; plain has no frozen step
+    assert SamplingSettings().control == "masks"
+
+
 def test_without_a_checkpoint_full_is_the_paper_and_the_default():
     assert preset("full") == preset("paper") == SamplingSettings()
 
@@ -82,8 +99,8 @@ def test_a_preset_leaves_its_base_alone():
 
 
 def test_unknown_preset():
-    with pytest.raises(ValueError, match=r"method must be one of plain, peekaboo, .* got 'trailblazer'"):
-        preset("trailblazer")
+    with pytest.raises(ValueError, match=r"method must be one of plain, peekaboo, .* got 'boxdiff'"):
+        preset("boxdiff")
 
 
 def test_settings_survive_json():
@@ -105,6 +122,10 @@ def test_settings_are_frozen():
         *[("refine_steps", bad) for bad in (-1, 10**9, True, 2.0)],
         *[("guidance_scale", bad) for bad in (-1, float("nan"), float("inf"), 1e300, True, "9", None)],
         *[("c_g", bad) for bad in (-1, float("nan"), float("inf"), 1e300, True, None)],
+        *[("strengthen", bad) for bad in (-0.1, float("nan"), 1e300, True, None)],
+        *[("weaken", bad) for bad in (-0.1, 1.1, float("nan"), True, None)],
+        *[("trailing", bad) for bad in (-1, 10**9, True, 2.0, None)],
+        *[("control", bad) for bad in ("none", None, ["masks"])],
         *[("gamma", bad) for bad in (-0.1, 1.1, float("nan"), True, None)],
         *[("eta", bad) for bad in (-0.1, 1.1, float("nan"), True, None)],
         *[("normalize", bad) for bad in (1, None, "yes")],
