@@ -7,6 +7,7 @@ import math
 import sys
 import time
 import warnings
+import webbrowser
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -30,7 +31,8 @@ SETTINGS = {  # flag: help; what values it takes is in sampling.settings
     "steps": "DDIM steps",
     "guidance_scale": "strength of classifier-free guidance",
     "eta": "noise of DDIM; 0 is deterministic",
-    "frozen_steps": "first steps, in which masks act",
+    "control": "what holds subjects in their boxes: masks, or TrailBlazer's edit of cross-attention",
+    "frozen_steps": "first steps, in which masks or the edit act",
     "where": "blocks whose attention is masked; temporal adds temporal attention",
     "attention": "kinds of spatial attention that are masked",
     "grid": "how a mask reaches a coarser grid; cover never loses a box",
@@ -45,8 +47,16 @@ SETTINGS = {  # flag: help; what values it takes is in sampling.settings
     "refine_steps": "refine before the first N steps only",
     "prior_gradient": "what the temporal prior is differentiated through",
     "normalize_gradient": "bring the prior's gradient to length 1",
+    "strengthen": "TrailBlazer's c_s, what is added inside a box",
+    "weaken": "TrailBlazer's c_w, what is left outside",
+    "trailing": "TrailBlazer: tokens after the prompt's that are edited as well",
 }
-ABOUT_BOXES = ("subject", "compare", "record_activations")  # flags, not settings, that mean nothing without boxes
+ABOUT_BOXES = (
+    "subject",
+    "compare",
+    "record_activations",
+    "show_masks",
+)  # flags, not settings, that mean nothing without boxes
 NEED_NO_BOXES = ("steps", "guidance_scale", "eta", "iterations", "gamma", "refine_steps")
 
 
@@ -57,7 +67,7 @@ def main(argv: list[str] | None = None) -> int:
             warnings.showwarning = _show_warning
             arguments = parse(sys.argv[1:] if argv is None else argv)
             check(arguments)
-            run_all(arguments)
+            draw(arguments) if arguments.draw else run_all(arguments)
     except KeyboardInterrupt:
         print("interrupted: finished runs are kept, the unfinished one left nothing behind", file=sys.stderr)
         return 130
@@ -131,6 +141,9 @@ def build_parser() -> Parser:
     add("--checkpoint-activations", action="store_true", help="less memory for the prior's gradient, more time")
     add("--compare", action="store_true", help="also all methods from the same noise, a labelled row each: Figure 4")
     add("--record-activations", action="store_true", help="also the variance of activations step by step: Figure 2")
+    add("--show-masks", action="store_true", help="also the masks on every attention grid, and who sees which token")
+    add("--draw", action="store_true", help="make no video: write a page on which to draw boxes, and open it")
+    add("--no-browser", action="store_true", help="with --draw: do not open it")
     add("--out", type=Path, metavar="DIR", help="the new folder; with several videos, their parent (outputs/...)")
     return parser
 
@@ -236,11 +249,10 @@ def run_all(arguments: argparse.Namespace) -> None:
     fps = defaults.fps if arguments.fps is None else arguments.fps
     options = {name: getattr(arguments, name) for name in ("negative_prompt", "frames_per_chunk")}
     facts = {"arguments": arguments.argv, "method": method, "fps": fps, **options}
-    options |= size
     for number, (prompt, seed) in enumerate(runs, 1):
         with progress_bar(f"video {number} of {len(runs)}", settings.steps) as progress:
-            result = generate(pipeline, prompt, trajectory, settings, seed, progress=progress, **options)
-        figures = make_figures(arguments, pipeline, trajectory, result, fps, options)
+            result = generate(pipeline, prompt, trajectory, settings, seed, progress=progress, **options, **size)
+        figures = make_figures(arguments, pipeline, trajectory, result, fps, options | size)
         described = facts | describe(pipeline, result, trajectory, {"loading": loading})
         parent = arguments.out or Path("outputs")
         target = parent if arguments.out and len(runs) == 1 else parent / folder_name(result.prompt, seed)
@@ -253,6 +265,7 @@ def make_figures(
     """Figures 4 and 2 from the noise of `result`, where they are asked for, each as what writes it into a folder."""
     from evaluation.activations import record_activations, write_activations
     from evaluation.compare import run_methods, write_comparison
+    from evaluation.masks_picture import write_masks
     from evaluation.methods import method_settings
 
     figures, given, options = [], given_settings(arguments), {"prompt": result.prompt, **options}
@@ -267,7 +280,34 @@ def make_figures(
         with progress_bar("activations", len(methods) * result.settings.steps) as options["progress"]:
             activations = record_activations(pipeline, trajectory, methods, result.seed, **options)
         figures.append(partial(write_activations, activations=activations))
+    if arguments.show_masks:
+        size = {name: options[name] for name in ("prompt", "frames", "height", "width")}
+        settings = result.settings
+        figures.append(partial(write_masks, pipeline=pipeline, trajectory=trajectory, settings=settings, **size))
     return figures
+
+
+def draw(arguments: argparse.Namespace) -> None:
+    """The page on which to draw boxes, for the checkpoint's frames and size; no weights are loaded."""
+    from evaluation.draw import write_draw_page
+    from weights.load import recommended_defaults
+
+    defaults = recommended_defaults(arguments.model)
+    size = {name: getattr(arguments, name) or getattr(defaults, name) for name in ("frames", "width", "height")}
+    path = arguments.out or Path("outputs") / "draw.html"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_draw_page(
+        path,
+        **size,
+        prompt=(arguments.prompt or [""])[0],
+        subjects=arguments.subject or (),
+        trajectory=read_trajectory(arguments, size["frames"]),
+        arguments=arguments.argv,
+        fps=arguments.fps or defaults.fps,
+    )
+    print(path)
+    if not arguments.no_browser:
+        webbrowser.open(path.resolve().as_uri())
 
 
 @contextmanager

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from adaptation.trajectory import Trajectory
+from evaluation.report import write_report
 from evaluation.video import contact_sheet, draw_boxes, enlarge, write_mp4, write_png, write_pngs
 from sampling.generate import Result
 
@@ -67,6 +68,7 @@ def write_run(
         seconds = {**facts["seconds"], "writing": time.perf_counter() - began}
         text = json.dumps({**facts, "seconds": seconds}, indent=2, allow_nan=False)
         (unfinished / "run.json").write_text(text + "\n", encoding="utf-8")
+        write_report(unfinished)
         return _rename(unfinished, target)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -100,16 +102,29 @@ def describe(pipeline: Any, result: Result, trajectory: Trajectory | None, secon
         "width": width,
         "settings": asdict(result.settings),
         "subjects": None if trajectory is None else trajectory.subjects,
-        "boxes": None if trajectory is None else _json_boxes(trajectory),
+        "boxes": None if trajectory is None else json_boxes(trajectory),
         "device": str(weight.device),
         "device_name": torch.cuda.get_device_name(weight.device) if weight.is_cuda else platform.machine(),
         "dtype": str(weight.dtype).removeprefix("torch."),
         "threads": torch.get_num_threads(),
-        "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
+        "versions": versions(),
         "checkpoint_activations": pipeline.unet.checkpoint_activations,
         "seconds": seconds | result.seconds,
+        "peak_bytes": peak_bytes(weight.device),
         "records": result.records,
     }
+
+
+def peak_bytes(device: torch.device) -> dict[str, int | None]:
+    """The most memory that the process, and torch on its GPU, have held so far; None where there is no telling."""
+    try:
+        from resource import RUSAGE_SELF, getrusage  # not on Windows
+    except ImportError:
+        process = None
+    else:
+        unit = 1 if platform.system() == "Darwin" else 1024
+        process = getrusage(RUSAGE_SELF).ru_maxrss * unit
+    return {"process": process, "gpu": torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None}
 
 
 def _rename(unfinished: Path, target: Path) -> Path:
@@ -124,12 +139,17 @@ def _rename(unfinished: Path, target: Path) -> Path:
                 raise
 
 
-def _json_boxes(trajectory: Trajectory) -> list[list[list[float] | None]]:
+def json_boxes(trajectory: Trajectory) -> list[list[list[float] | None]]:
     """(K, F, 4) as lists of 0.1 rather than 0.10000000149, and null for an absent subject."""
     return [
         [None if math.isnan(box[0]) else [float(str(value)) for value in box] for box in track]
         for track in trajectory.boxes.float().numpy()
     ]
+
+
+def versions() -> dict[str, str | None]:
+    """Of Python, this program and what it is built on; None = not installed."""
+    return {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES}
 
 
 def _version(package: str) -> str | None:

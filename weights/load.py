@@ -33,7 +33,7 @@ from weights.files import (
     weight_files,
 )
 from weights.fill import fill, match
-from weights.hub import find_checkpoint
+from weights.hub import NAMES, find_checkpoint
 
 BUILDERS = {
     "unet": lambda config: UNet3D(UNetConfig.from_dict(config)),
@@ -41,7 +41,7 @@ BUILDERS = {
     "text_encoder": build_text_model,
 }
 
-__all__ = ["CheckpointError", "Defaults", "Pipeline", "fingerprint", "load_pipeline"]
+__all__ = ["CheckpointError", "Defaults", "Pipeline", "fingerprint", "load_pipeline", "recommended_defaults"]
 
 
 @dataclass(frozen=True)
@@ -194,6 +194,17 @@ def _check_agreement(folder: Path, networks: dict[str, Any], tokenizer: Any) -> 
             f"{folder / 'tokenizer'} has {len(tokenizer)} words, but {CONFIGS['text_encoder']} has a vocab_size of "
             f"{text.vocab_size}; take both from the same checkpoint"
         )
+
+
+def recommended_defaults(name_or_path: str | Path) -> Defaults:
+    """What a checkpoint recommends, without loading it; the named ones of the hub recommend nothing of their own."""
+    if name_or_path in NAMES:
+        return Defaults()
+    path = find_checkpoint(name_or_path) / RECOMMENDED
+    if not path.exists():
+        return Defaults()
+    with blame(path):
+        return Defaults.from_dict(read_json(path))
 
 
 def _read_defaults(folder: Path, downscale: int, schedule: NoiseSchedule) -> Defaults:

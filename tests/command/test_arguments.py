@@ -42,6 +42,10 @@ def test_every_setting_has_a_flag():
         ("--refine-steps 1", "refine_steps", 1),
         ("--prior-gradient detached", "prior_gradient", "detached"),
         ("--normalize-gradient", "normalize_gradient", True),
+        ("--control trailblazer", "control", "trailblazer"),
+        ("--strengthen 0.3", "strengthen", 0.3),
+        ("--weaken 0.1", "weaken", 0.1),
+        ("--trailing 2", "trailing", 2),
     ],
 )
 def test_a_flag_changes_its_setting_alone(run, flags, name, value, ball):
@@ -121,3 +125,16 @@ def test_nothing_heavy_is_imported_for_help_or_a_slip():
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     assert "--prior-gradient" in done.stdout
     assert done.stdout.splitlines()[-1] == "set()"
+
+
+def test_a_page_to_draw_on_is_written_without_weights(loaded, capsys, ball, monkeypatch):
+    opened = []
+    monkeypatch.setattr(train_free.webbrowser, "open", opened.append)
+    assert train_free.main(["--draw", *ball]) == 0
+    assert train_free.main(["--draw", "--no-browser", "--model", "zeroscope", "--out", "wide.html"]) == 0
+    assert capsys.readouterr().out.split() == ["outputs/draw.html", "wide.html"]
+    assert opened == [Path("outputs/draw.html").resolve().as_uri()]
+    assert loaded.calls == []
+    tiny, wide = Path("outputs/draw.html").read_text(), Path("wide.html").read_text()
+    assert "8 frames of 128 × 96 pixels" in tiny and "a red ball" in tiny
+    assert "24 frames of 576 × 320 pixels" in wide

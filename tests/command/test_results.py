@@ -25,7 +25,7 @@ def test_without_an_argument_the_example_runs_in_full(run, loaded):
     assert folder.parent == Path("outputs")
     assert "a-red-ball-moving-over-the-grass" in folder.name
     assert sorted(path.name for path in Path("outputs").iterdir()) == [folder.name]
-    names = ["boxes.mp4", "boxes.png", "frames", "frames.png", "run.json", "video.mp4"]
+    names = ["boxes.mp4", "boxes.png", "frames", "frames.png", "report.html", "run.json", "video.mp4"]
     assert sorted(path.name for path in folder.iterdir()) == names
     assert loaded.calls[0][0] == "tiny"
     assert (facts["prompt"], facts["subjects"], facts["method"]) == (
@@ -109,8 +109,8 @@ def test_all_methods_can_be_compared_from_one_noise(run, loaded, ball, video):
     assert list(rows) == list(PRESETS)
     assert rows["full"] == {"settings": facts["settings"], "records": facts["records"]}
     assert len({json.dumps(row["settings"]) for row in rows.values()}) == len(PRESETS)
-    # Two steps for each of the seven methods, and two refinements before each in mask-norm+id, full and paper.
-    assert len(calls) == 7 * 2 + 3 * 2 * 2
+    # Two steps for each of the eight methods, and two refinements before each in mask-norm+id, full and paper.
+    assert len(calls) == 8 * 2 + 3 * 2 * 2
     assert len(video(folder / "compare.mp4")[0]) == 4
     assert (folder / "compare.png").exists()
 
