@@ -1,4 +1,7 @@
-"""Coverage, the two mIoUs and their intervals, against numbers worked out by hand."""
+"""Coverage, IoUs, centroid distance, AP50 and their intervals, against numbers worked out by hand."""
+
+import json
+import math
 
 import numpy as np
 import pytest
@@ -7,7 +10,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adaptation.trajectory import Trajectory
-from evaluation.metrics import bootstrap, coverage, is_covered, mean_where, miou_all, miou_covered, volume_iou
+from evaluation.metrics import (
+    ap50,
+    areas,
+    bootstrap,
+    centroid_distance,
+    coverage,
+    frame_ious,
+    frame_miou,
+    is_covered,
+    judge_track,
+    mean_where,
+    miou_all,
+    miou_covered,
+    volume_iou,
+)
 
 NONE = [np.nan] * 4
 LEFT, SHIFTED = [0, 0, 0.5, 0.5], [0.25, 0, 0.75, 0.5]  # areas 1/4; common 1/4 x 1/2 = 1/8
@@ -52,16 +69,97 @@ def test_volume_iou_counts_as_a_raster_does(pair):
     assert volume_iou(*pair) == pytest.approx(volume_iou(*pair[::-1]), abs=1e-12)
 
 
-@pytest.mark.parametrize(("frames", "seen", "covered"), [(24, 12, False), (24, 13, True), (8, 4, False), (8, 5, True)])
-def test_covered_is_more_than_half_of_the_frames(frames, seen, covered):
-    assert is_covered(np.array([LEFT] * seen + [NONE] * (frames - seen))) is covered
+def test_what_is_found_outside_the_frame_is_cut_off():
+    """A detector's (-2, 0, 5, 5) on 10 x 10 pixels has area 25, and not 0 as the slice [-2:5] would."""
+    box = np.array([[-0.2, 0, 0.5, 0.5]])
+    assert 100 * areas(box.clip(0, 1)) == pytest.approx(25)
+    assert volume_iou(np.array([[0, 0, 0.5, 0.5]]), box) == 1
+    assert frame_miou(np.array([[0, 0, 0.5, 1]]), box) == 0.5
+
+
+TOP = [0, 0, 1, 0.5]
+FOUR = np.array([LEFT, TOP, [0, 0, 0.6, 1], LEFT])
+FOUND = np.array([SHIFTED, [0, 0, 1, 0.25], [0, 0, 1, 1], NONE])  # IoU 1/3, (1/4) / (1/2), 0.6 / 1, none
+
+
+def test_frame_ious_by_hand():
+    np.testing.assert_allclose(frame_ious(FOUR, FOUND), [1 / 3, 0.5, 0.6], atol=1e-12)
+    np.testing.assert_allclose(frame_ious(FOUR, FOUND, misses=True), [1 / 3, 0.5, 0.6, 0], atol=1e-12)
+    # Two frames, the second missed: 1/3 over the detected one, 1/6 over both; the volume has 0.2.
+    assert frame_miou(np.array([LEFT, LEFT]), np.array([SHIFTED, NONE])) == pytest.approx(1 / 3)
+    assert frame_miou(np.array([LEFT, LEFT]), np.array([SHIFTED, NONE]), misses=True) == pytest.approx(1 / 6)
+    # Boxes apart along both axes: an overlap of (-1/4) x (-1/4) would make up for the union.
+    assert frame_miou(np.array([[0, 0, 0.25, 0.25]]), np.array([[0.5, 0.5, 0.75, 0.75]])) == 0
+
+
+def test_frames_in_which_the_subject_is_not_wanted():
+    """Found all the same: 0. Not found: the frame does not count."""
+    wanted, found = np.array([LEFT, NONE, NONE]), np.array([LEFT, LEFT, NONE])
+    for misses in (False, True):
+        assert frame_ious(wanted, found, misses).tolist() == [1, 0]
+    assert centroid_distance(wanted, found, 320, 576) == 0
+    assert frame_ious(np.array([NONE]), np.array([[2.0, 2, 3, 3]])).tolist() == [0]  # found outside: no 0 / 0
+
+
+def test_ap50_by_hand():
+    assert ap50(FOUR, FOUND) == pytest.approx(2 / 3)  # 1/2 and 0.6 of 1/3, 1/2, 0.6
+    assert ap50(FOUR, FOUND, misses=True) == pytest.approx(2 / 4)
+
+
+def test_centroid_distance_by_hand():
+    # dx = 0.25 of 576 pixels = 144; diagonal sqrt(576^2 + 320^2) = 658.9...
+    assert centroid_distance(np.array([LEFT]), np.array([SHIFTED]), 320, 576) == pytest.approx(0.218540, abs=1e-6)
+    # dy = 0.25 of 320 = 80: 80 / 658.9; the diagonal is the video's own, not always that of 320 x 576
+    down = np.array([[0, 0.25, 0.5, 0.75]])
+    assert centroid_distance(np.array([LEFT]), down, 320, 576) == pytest.approx(80 / math.hypot(320, 576))
+    assert centroid_distance(np.array([LEFT]), down, 96, 128) == pytest.approx(24 / 160)
+    # A frame in which nothing is found has no centre, least of all (0, 0).
+    two = np.array([LEFT, LEFT]), np.array([down[0], NONE])
+    assert centroid_distance(*two, 96, 128) == pytest.approx(24 / 160)
+
+
+def test_a_subject_that_is_never_found():
+    wanted, found = np.array([LEFT] * 3), np.array([NONE] * 3)
+    for figure in (frame_miou(wanted, found), ap50(wanted, found), centroid_distance(wanted, found, 96, 128)):
+        assert math.isnan(figure)
+    assert (frame_miou(wanted, found, misses=True), ap50(wanted, found, misses=True)) == (0, 0)
+    figures = judge_track(wanted, found, 96, 128)
+    assert figures["frame_iou"] is figures["centroid_distance"] is figures["ap50"] is None
+    assert (figures["ap50_misses"], figures["detections"], figures["covered"]) == (0, 0, False)
+
+
+def test_all_figures_of_a_track_are_ready_for_json_and_leave_the_boxes_alone():
+    wanted, found = FOUR.copy(), FOUND.copy()
+    found[2] = [-1, 0, 1, 1]
+    before = found.copy()
+    figures = judge_track(wanted, found, 96, 128, "count:2")
+    assert json.loads(json.dumps(figures, allow_nan=False)) == figures
+    assert (figures["detections"], figures["covered"]) == (3, True)
+    assert (figures["iou"], figures["ap50"]) == (volume_iou(wanted, found), ap50(wanted, found))
+    assert judge_track(wanted, found, 96, 128, "count:3")["covered"] is False
+    np.testing.assert_array_equal(found, before)
+    np.testing.assert_array_equal(wanted, FOUR)
+
+
+@pytest.mark.parametrize(
+    ("frames", "rule", "least"),
+    [(24, "half", 13), (24, "count:8", 9), (16, "half", 9), (16, "count:8", 9), (8, "half", 5), (3, "count:0", 1)],
+)
+def test_covered_is_more_than_half_of_the_frames_or_more_than_a_count(frames, rule, least):
+    for seen in range(frames + 1):
+        assert is_covered(np.array([LEFT] * seen + [NONE] * (frames - seen)), rule) is (seen >= least)
 
 
 def test_what_cannot_be_compared_is_refused():
-    with pytest.raises(ValueError, match=r"must both be \(F, 4\), not \(1, 4\) and \(2, 4\)"):
-        volume_iou(np.array([LEFT]), np.array([LEFT, LEFT]))
+    """Boxes of 16 frames are not held against the first 16 of 24."""
+    for figure in (volume_iou, frame_miou, ap50, lambda a, b: centroid_distance(a, b, 96, 128)):
+        with pytest.raises(ValueError, match=r"must both be \(F, 4\), not \(16, 4\) and \(24, 4\)"):
+            figure(np.array([LEFT] * 16), np.array([LEFT] * 24))
     with pytest.raises(ValueError, match="neither wanted nor found"):
         volume_iou(np.array([NONE]), np.array([NONE]))
+    for rule in ("most", "count:", "count:-1", "count:8.5"):
+        with pytest.raises(ValueError, match=f"'half' or 'count:N'.*, not '{rule}'"):
+            is_covered(np.array([LEFT]), rule)
 
 
 # ---- Many videos ---------------------------------------------------------------------------------------------------

@@ -1,0 +1,203 @@
+"""How far two sets of features lie apart: FID, KID and JEDi, in float64.
+
+X (n, D) and Y (m, D) hold a feature vector in each row: of a frame for FID and KID, of a video for JEDi. FID and JEDi
+need only sums over the rows, which `Moments` adds up over batches and machines; KID needs the features themselves.
+"""
+
+import warnings
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """Sums over n feature vectors; `a + b` are those of both sets together."""
+
+    n: int
+    total: Tensor  # (D,) sum of x
+    outer: Tensor  # (D, D) sum of x x^T
+
+    @classmethod
+    def of(cls, features: Tensor) -> "Moments":
+        """Of features (n, D), n >= 1."""
+        X = _checked(features)
+        return cls(len(X), X.sum(0), X.T @ X)
+
+    def __add__(self, other: "Moments") -> "Moments":
+        _expect_same_dimensions(len(self.total), len(other.total))
+        return Moments(self.n + other.n, self.total + other.total, self.outer + other.outer)
+
+    @property
+    def mean(self) -> Tensor:
+        return self.total / self.n
+
+    @property
+    def covariance(self) -> Tensor:
+        """Unbiased, (D, D)."""
+        _expect_several(self.n)
+        return (self.outer - self.n * torch.outer(self.mean, self.mean)) / (self.n - 1)
+
+
+# ---- FID (Heusel et al., 2017) --------------------------------------------------------------------------------------
+#
+# FID = |mu_1 - mu_2|^2 + tr(S_1) + tr(S_2) - 2 tr((S_1 S_2)^(1/2))
+#
+# With S_1 = A A^T and S_2 = B B^T the eigenvalues of S_1 S_2 are the squared singular values of A^T B, so that the last
+# trace is the sum of these. No root of a matrix is taken, and rank-deficient covariances need no care.
+
+
+def fid(a: Moments, b: Moments) -> float:
+    """FID of two sets from their moments."""
+    _expect_same_dimensions(len(a.total), len(b.total))
+    _warn_of_few(min(a.n, b.n), len(a.total))
+    return frechet(a.mean, a.covariance, b.mean, b.covariance)
+
+
+def fid_features(x: Tensor, y: Tensor) -> float:
+    """The same from features (n, D) and (m, D), without their covariances."""
+    X, Y = _checked_pair(x, y)
+    _warn_of_few(min(len(X), len(Y)), X.shape[1])
+    return _frechet(X.mean(0), _factor_of_features(X), Y.mean(0), _factor_of_features(Y))
+
+
+def frechet(mean_1: Tensor, covariance_1: Tensor, mean_2: Tensor, covariance_2: Tensor) -> float:
+    """Frechet distance of two Gaussians, means (D,) and covariances (D, D)."""
+    return _frechet(mean_1, _factor_of_covariance(covariance_1), mean_2, _factor_of_covariance(covariance_2))
+
+
+def _frechet(mean_1: Tensor, A: Tensor, mean_2: Tensor, B: Tensor) -> float:
+    """A (D, r) and B (D, s) are factors of the covariances: S = A A^T."""
+    means = (mean_1.double() - mean_2.double()).square().sum()
+    roots = torch.linalg.svdvals(A.T @ B).sum()
+    return float(means + A.square().sum() + B.square().sum() - 2 * roots)
+
+
+def _factor_of_covariance(S: Tensor) -> Tensor:
+    """(D, D) -> (D, r), from the eigenvectors; eigenvalues that are rounding errors of zero are left out."""
+    values, vectors = torch.linalg.eigh(S.double())
+    real = values > len(values) * torch.finfo(values.dtype).eps * values[-1]
+    return vectors[:, real] * values[real].sqrt()
+
+
+def _factor_of_features(X: Tensor) -> Tensor:
+    """(n, D) -> (D, min(n, D)): with the centred X = Q R, S = X^T X / (n - 1) = R^T R / (n - 1)."""
+    _expect_several(len(X))
+    R = torch.linalg.qr(X - X.mean(0), mode="r").R
+    return R.T / (len(X) - 1) ** 0.5
+
+
+# ---- KID (Binkowski et al., 2018) -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class KID:
+    """Mean over subsets, and their spread, which is no error bar of the mean. Papers print it times 100 or 1000."""
+
+    mean: float
+    std: float
+    subsets: int
+    subset_size: int
+
+
+def kid(x: Tensor, y: Tensor, subsets: int = 100, subset_size: int = 1000, seed: int = 0) -> KID:
+    """MMD^2 under (x.y / D + 1)^3, unbiased and so at times below 0, over random subsets of (n, D) and (m, D)."""
+    X, Y = _checked_pair(x, y)
+    smaller = min(len(X), len(Y))
+    if subsets < 1 or subset_size < 2:
+        raise ValueError(f"KID needs at least 1 subset of at least 2 features, not {subsets} of {subset_size}")
+    _expect_several(smaller)
+    if subset_size > smaller:
+        warnings.warn(f"KID over subsets of {smaller}, not {subset_size}: there are no more features", stacklevel=2)
+    size = min(subset_size, smaller)
+    generator = torch.Generator().manual_seed(seed)
+    values = []
+    for _ in range(subsets):
+        some_x, some_y = _subset(X, size, generator), _subset(Y, size, generator)
+        values.append(mmd_unbiased(some_x, some_y))
+    values = torch.tensor(values, dtype=torch.float64)
+    return KID(float(values.mean()), float(values.std(correction=0)), subsets, size)
+
+
+def mmd_unbiased(x: Tensor, y: Tensor) -> float:
+    """KID of two whole sets: an element is not paired with itself."""
+    X, Y = _checked_pair(x, y)
+    within = sum(_mean_of_pairs(polynomial_kernel(Z, Z, degree=3, coef=1)) for Z in (X, Y))
+    return float(within - 2 * polynomial_kernel(X, Y, degree=3, coef=1).mean())
+
+
+def polynomial_kernel(X: Tensor, Y: Tensor, degree: int, coef: float) -> Tensor:
+    """(x.y / D + coef)^degree for each x and y: (n, D), (m, D) -> (n, m)."""
+    return (X @ Y.T / X.shape[1] + coef) ** degree
+
+
+def _mean_of_pairs(K: Tensor) -> Tensor:
+    """Mean of K (n, n) off its diagonal."""
+    n = len(K)
+    _expect_several(n)
+    return (K.sum() - K.trace()) / (n * (n - 1))
+
+
+def _subset(X: Tensor, size: int, generator: torch.Generator) -> Tensor:
+    """Rows drawn without replacement, in their own order: all rows are X itself, whatever was drawn."""
+    return X[torch.randperm(len(X), generator=generator)[:size].sort().values.to(X.device)]
+
+
+# ---- JEDi (Luo et al., 2025) ----------------------------------------------------------------------------------------
+#
+# JEDi = 100 (mean k(X, X) + mean k(Y, Y) - 2 mean k(X, Y)) with k(x, y) = (x.y / D)^2, diagonals included.
+# Since (x.y)^2 = <x x^T, y y^T>, it is 100 / D^2 |M_X - M_Y|^2 with M the mean of x x^T over a set. So it does not see
+# the sign of a feature vector, and it is biased by about 1 / n: compare it between equal numbers of videos.
+
+
+def jedi(a: Moments, b: Moments) -> float:
+    """JEDi of two sets from their moments."""
+    D = len(a.total)
+    _expect_same_dimensions(D, len(b.total))
+    return float(100 * (a.outer / a.n - b.outer / b.n).square().sum() / D**2)
+
+
+def jedi_features(x: Tensor, y: Tensor) -> float:
+    """The same as it is defined, from features (n, D) and (m, D)."""
+    X, Y = _checked_pair(x, y)
+    within = sum(polynomial_kernel(Z, Z, degree=2, coef=0).mean() for Z in (X, Y))
+    return float(100 * (within - 2 * polynomial_kernel(X, Y, degree=2, coef=0).mean()))
+
+
+# ---- What is refused ------------------------------------------------------------------------------------------------
+
+
+def _checked_pair(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    X, Y = _checked(x), _checked(y)
+    _expect_same_dimensions(X.shape[1], Y.shape[1])
+    return X, Y
+
+
+def _checked(features: Tensor) -> Tensor:
+    """Features (n, D) in float64."""
+    if features.ndim != 2 or 0 in features.shape:
+        raise ValueError(f"features are (n, D) with n, D >= 1, a row for each frame or video, not {(*features.shape,)}")
+    X = features.double()
+    if not X.isfinite().all():
+        row = int((~X.isfinite()).any(1).nonzero()[0])
+        raise ValueError(f"features must be finite, but those in row {row} are not")
+    return X
+
+
+def _expect_same_dimensions(D: int, other: int) -> None:
+    if other != D:
+        raise ValueError(f"both sets need features of one extractor, but one has {D} dimensions and the other {other}")
+
+
+def _expect_several(n: int) -> None:
+    if n < 2:
+        raise ValueError(f"a set of at least 2 features is needed, this one has {n}")
+
+
+def _warn_of_few(n: int, D: int) -> None:
+    if n < D:
+        warnings.warn(
+            f"FID from {n} features of {D} dimensions is biased far upwards; compare it only between equal numbers",
+            stacklevel=3,
+        )
