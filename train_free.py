@@ -8,18 +8,17 @@ import sys
 import time
 import warnings
 import webbrowser
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from evaluation.faults import explain, resumable, show_warning
+from evaluation.page import drop_flags
 from sampling.settings import CHOICES, COUNTS, NUMBERS, PRESETS, SUBSETS, SamplingSettings
 
 if TYPE_CHECKING:  # what takes seconds to import is imported where it is used, so that --help and faults answer at once
-    from adaptation.trajectory import Trajectory
-    from sampling.generate import Result
+    from evaluation.unfinished import Unfinished
 
 EXAMPLE = {  # what runs when neither a prompt nor boxes are given
     "prompt": ["a red ball moving over the grass"],
@@ -51,25 +50,22 @@ SETTINGS = {  # flag: help; what values it takes is in sampling.settings
     "weaken": "TrailBlazer's c_w, what is left outside",
     "trailing": "TrailBlazer: tokens after the prompt's that are edited as well",
 }
-ABOUT_BOXES = (
-    "subject",
-    "compare",
-    "record_activations",
-    "show_masks",
-)  # flags, not settings, that mean nothing without boxes
+ABOUT_BOXES = ("subject", "compare", "record_activations", "show_masks")  # not settings; mean nothing without boxes
 NEED_NO_BOXES = ("steps", "guidance_scale", "eta", "iterations", "gamma", "refine_steps")
+# Options that save memory; --resume takes these, and no others.
+MEMORY = ("checkpoint_activations", "sequential_guidance", "offload", "frames_per_chunk")
 
 
 def main(argv: list[str] | None = None) -> int:
     """0: done; 2: something that the user can mend, said in one sentence; 130: interrupted."""
     try:
         with warnings.catch_warnings():
-            warnings.showwarning = _show_warning
+            warnings.showwarning = show_warning
             arguments = parse(sys.argv[1:] if argv is None else argv)
             check(arguments)
             draw(arguments) if arguments.draw else run_all(arguments)
-    except KeyboardInterrupt:
-        print("interrupted: finished runs are kept, the unfinished one left nothing behind", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        print(f"interrupted: {stop or 'no run had begun'}", file=sys.stderr)
         return 130
     except Exception as error:
         sentence = explain(error)
@@ -78,30 +74,6 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: {sentence}", file=sys.stderr)
         return 2
     return 0
-
-
-def explain(error: Exception) -> str | None:
-    """One sentence for what the user can mend; None for a fault of the program, whose traceback is wanted."""
-    if isinstance(error, OSError):
-        reason = error.strerror or str(error)
-        return reason if error.filename is None else f"{error.filename}: {reason}"
-    if isinstance(error, ValueError):
-        return str(error)
-    import torch
-
-    from sampling.sampler import NonFiniteLatents
-
-    if isinstance(error, NonFiniteLatents):
-        return str(error)
-    if isinstance(error, torch.cuda.OutOfMemoryError | MemoryError) or "t allocate memory" in str(error):
-        return "memory ran out; make --frames, --height or --width smaller, or add --checkpoint-activations"
-    return None
-
-
-def _show_warning(message: Warning | str, *_: object) -> None:
-    from tqdm import tqdm
-
-    tqdm.write(f"warning: {message}", file=sys.stderr)  # above a progress bar, if there is one
 
 
 # ---- Arguments -----------------------------------------------------------------------------------------------------
@@ -137,21 +109,43 @@ def build_parser() -> Parser:
     add = parser.add_argument_group("on what, and where to").add_argument
     add("--device", help="cuda where there is one, else cpu")
     add("--dtype", choices=("float16", "bfloat16", "float32", "float64"), help="float16 on cuda, float32 on cpu")
-    add("--frames-per-chunk", default=4, type=_number(int, 1, 10_000), metavar="N", help="frames decoded at a time (4)")
-    add("--checkpoint-activations", action="store_true", help="less memory for the prior's gradient, more time")
     add("--compare", action="store_true", help="also all methods from the same noise, a labelled row each: Figure 4")
     add("--record-activations", action="store_true", help="also the variance of activations step by step: Figure 2")
     add("--show-masks", action="store_true", help="also the masks on every attention grid, and who sees which token")
     add("--draw", action="store_true", help="make no video: write a page on which to draw boxes, and open it")
     add("--no-browser", action="store_true", help="with --draw: do not open it")
     add("--out", type=Path, metavar="DIR", help="the new folder; with several videos, their parent (outputs/...)")
+    return add_resume(parser)
+
+
+def add_resume(parser: Parser) -> Parser:
+    """--resume, and all that may be given with it."""
+    add = parser.add_argument_group("memory, and going on").add_argument
+    add("--checkpoint-activations", action="store_true", help="less memory for the prior's gradient, more time")
+    add("--sequential-guidance", action="store_true", help="one guidance half after the other: half the activations")
+    add("--offload", action="store_true", help="text encoder and autoencoder off the GPU while the U-Net works")
+    add("--frames-per-chunk", default=4, type=_number(int, 1, 10_000), metavar="N", help="frames decoded at a time (4)")
+    add("--resume", type=Path, metavar="DIR", help="go on with an unfinished run; only options of this group beside it")
     return parser
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
-    """The arguments, with the example filled in where there is neither a prompt nor a box."""
+    """The arguments, with the example filled in where there is neither a prompt nor a box.
+
+    With --resume: those of the unfinished run, and over them the options that save memory.
+    """
+    unfinished = None
+    asked, others = add_resume(Parser(add_help=False, allow_abbrev=False)).parse_known_args(argv)
+    if asked.resume is not None:
+        from evaluation.unfinished import open_unfinished
+
+        if others:
+            beside = ", ".join("--" + name.replace("_", "-") for name in MEMORY)
+            raise ValueError(f"--resume keeps the run's own arguments; beside it go {beside}, but not {others[0]}")
+        unfinished = open_unfinished(asked.resume)
+        argv = [*unfinished.begun["arguments"], *drop_flags(argv, "--resume")]
     arguments = build_parser().parse_args(argv)
-    arguments.argv = argv
+    arguments.argv, arguments.unfinished = argv, unfinished
     if not any(getattr(arguments, name) for name in ("prompt", "subject", "boxes", "resample", "box_from", "box_to")):
         vars(arguments).update(EXAMPLE)
     return arguments
@@ -162,6 +156,7 @@ def check(arguments: argparse.Namespace) -> None:
     given = given_settings(arguments)
     SamplingSettings(**given)
     from_file, from_boxes = arguments.boxes is not None, arguments.box_from is not None
+    edits = (arguments.control or arguments.method) == "trailblazer"
     about_boxes = [name for name in given if name not in NEED_NO_BOXES]
     about_boxes += [name for name in ABOUT_BOXES if getattr(arguments, name)]
     about_boxes += ["method"] if arguments.method not in (None, "plain") else []
@@ -173,6 +168,7 @@ def check(arguments: argparse.Namespace) -> None:
         (arguments.resample and not from_file, "--resample needs --boxes FILE"),
         (from_boxes and len(arguments.subject or []) != 1, "--box-from needs one --subject, words of the prompt"),
         (about_boxes and not (from_file or from_boxes), f"{flags} needs --boxes or --box-from"),
+        (arguments.normalize and edits, "--normalize is of masked attention, and TrailBlazer's edit masks none"),
     ):
         if wrong:
             raise ValueError(sentence)
@@ -221,13 +217,19 @@ def run_all(arguments: argparse.Namespace) -> None:
     import torch
 
     from evaluation.activations import load_figure
-    from evaluation.outputs import check_output, describe, folder_name, write_run
-    from sampling.generate import generate, make_plan, recommended
+    from evaluation.outputs import check_output, check_space, circumstances, folder_name
+    from evaluation.running import SIZE, check_fit, make_run, read_trajectory
+    from evaluation.unfinished import begin, go_on
+    from sampling.generate import make_plan, recommended
     from weights.load import load_pipeline
 
+    unfinished: Unfinished | None = arguments.unfinished
     prompts = arguments.prompt or [None]  # None: the trajectory's, or else the checkpoint's
     runs = [(prompt, seed) for prompt in prompts for seed in arguments.seed]
-    check_output(arguments.out, several=len(runs) > 1)
+    if unfinished is None:
+        check_output(arguments.out, several=len(runs) > 1)
+    else:
+        torch.set_num_threads(unfinished.begun["threads"])  # another number of them adds in another order
     read_trajectory(arguments, arguments.frames)
     if arguments.record_activations:
         load_figure()  # refuses where matplotlib is missing
@@ -237,59 +239,41 @@ def run_all(arguments: argparse.Namespace) -> None:
     dtype = arguments.dtype or ("float16" if device.startswith("cuda") else "float32")
     pipeline = load_pipeline(arguments.model, device, getattr(torch, dtype))
     pipeline.unet.checkpoint_activations = arguments.checkpoint_activations
-    loading, defaults = time.perf_counter() - began, pipeline.defaults
+    facts = circumstances(pipeline) | {"memory": {name: getattr(arguments, name) for name in MEMORY}}
+    loading = time.perf_counter() - began
 
-    trajectory = read_trajectory(arguments, defaults.frames if arguments.frames is None else arguments.frames)
-    method = arguments.method or ("plain" if trajectory is None else "full")
-    settings = replace(recommended(pipeline, method), **given_settings(arguments))
-    size = {name: getattr(arguments, name) for name in ("frames", "height", "width")}
-    for prompt in prompts:
-        make_plan(pipeline, prompt, trajectory, settings, **size)
+    for name in (*SIZE, "fps"):
+        if getattr(arguments, name) is None:
+            setattr(arguments, name, getattr(pipeline.defaults, name))
+    trajectory = read_trajectory(arguments, arguments.frames)
+    arguments.method = arguments.method or ("plain" if trajectory is None else "full")
+    given = given_settings(arguments)
+    settings, first = replace(recommended(pipeline, arguments.method), **given), 0
+    if unfinished is not None:
+        settings, first = unfinished.settings, unfinished.begun["run"]
+    size = {name: getattr(arguments, name) for name in SIZE}
+    plans = {prompt: make_plan(pipeline, prompt, trajectory, settings, **size) for prompt in prompts}
+    check_fit(arguments, pipeline, plans.values(), given)
+    parent = (arguments.out or Path("outputs")) if unfinished is None else unfinished.folder.parent
+    check_space(parent, (len(runs) - first) * math.prod(size.values()))
 
-    fps = defaults.fps if arguments.fps is None else arguments.fps
-    options = {name: getattr(arguments, name) for name in ("negative_prompt", "frames_per_chunk")}
-    facts = {"arguments": arguments.argv, "method": method, "fps": fps, **options}
-    for number, (prompt, seed) in enumerate(runs, 1):
-        with progress_bar(f"video {number} of {len(runs)}", settings.steps) as progress:
-            result = generate(pipeline, prompt, trajectory, settings, seed, progress=progress, **options, **size)
-        figures = make_figures(arguments, pipeline, trajectory, result, fps, options | size)
-        described = facts | describe(pipeline, result, trajectory, {"loading": loading})
-        parent = arguments.out or Path("outputs")
-        target = parent if arguments.out and len(runs) == 1 else parent / folder_name(result.prompt, seed)
-        print(write_run(target, result, trajectory, fps, described, figures), flush=True)
-
-
-def make_figures(
-    arguments: argparse.Namespace, pipeline: Any, trajectory: Any, result: Result, fps: float, options: dict[str, Any]
-) -> list[Callable[[Path], None]]:
-    """Figures 4 and 2 from the noise of `result`, where they are asked for, each as what writes it into a folder."""
-    from evaluation.activations import record_activations, write_activations
-    from evaluation.compare import run_methods, write_comparison
-    from evaluation.masks_picture import write_masks
-    from evaluation.methods import method_settings
-
-    figures, given, options = [], given_settings(arguments), {"prompt": result.prompt, **options}
-    if arguments.compare:
-        methods = method_settings(pipeline, PRESETS, given)
-        rows = len({*methods.values()} - {result.settings})  # those not made yet
-        with progress_bar("all methods", rows * result.settings.steps) as options["progress"]:
-            results = run_methods(pipeline, trajectory, methods, result.seed, known=[result], **options)
-        figures.append(partial(write_comparison, results=results, trajectory=trajectory, fps=fps))
-    if arguments.record_activations:
-        methods = method_settings(pipeline, ("plain", "mask", "mask-norm"), given)
-        with progress_bar("activations", len(methods) * result.settings.steps) as options["progress"]:
-            activations = record_activations(pipeline, trajectory, methods, result.seed, **options)
-        figures.append(partial(write_activations, activations=activations))
-    if arguments.show_masks:
-        size = {name: options[name] for name in ("prompt", "frames", "height", "width")}
-        settings = result.settings
-        figures.append(partial(write_masks, pipeline=pipeline, trajectory=trajectory, settings=settings, **size))
-    return figures
+    if unfinished is not None:
+        unfinished = go_on(unfinished, arguments.argv, facts)
+    for run, (prompt, seed) in list(enumerate(runs))[first:]:
+        if unfinished is None:
+            alone = arguments.out is not None and len(runs) == 1
+            target = parent if alone else parent / folder_name(plans[prompt].prompt, seed)
+            unfinished = begin(target, arguments.argv, run, seed, settings, trajectory, facts)
+        with resumable(unfinished.folder):
+            label = f"video {run + 1} of {len(runs)}"
+            print(make_run(arguments, pipeline, unfinished, prompt, label, given, loading), flush=True)
+        unfinished = None
 
 
 def draw(arguments: argparse.Namespace) -> None:
     """The page on which to draw boxes, for the checkpoint's frames and size; no weights are loaded."""
     from evaluation.draw import write_draw_page
+    from evaluation.running import read_trajectory
     from weights.load import recommended_defaults
 
     defaults = recommended_defaults(arguments.model)
@@ -308,31 +292,6 @@ def draw(arguments: argparse.Namespace) -> None:
     print(path)
     if not arguments.no_browser:
         webbrowser.open(path.resolve().as_uri())
-
-
-@contextmanager
-def progress_bar(label: str, steps: int) -> Iterator[Callable[[object], None]]:
-    """Steps done and time left on stderr; yields what `generate` is to call after each step."""
-    from tqdm import tqdm
-
-    with tqdm(total=steps, desc=label, unit="step", file=sys.stderr) as bar:
-        yield lambda state: bar.update()
-
-
-def read_trajectory(arguments: argparse.Namespace, frames: int | None) -> Trajectory | None:
-    """The boxes that were asked for, over `frames` frames; None = the checkpoint's number, not known yet."""
-    from adaptation.trajectory import Trajectory
-
-    if arguments.boxes is not None:
-        trajectory = Trajectory.load(arguments.boxes, None if arguments.resample else frames)
-        if arguments.resample and frames is not None:
-            trajectory = trajectory.resample(frames)
-        return replace(trajectory, subjects=arguments.subject) if arguments.subject else trajectory
-    if arguments.box_from is None:
-        return None
-    frames = 2 if frames is None else frames
-    keyframes = {frames - 1: arguments.box_to or arguments.box_from, 0: arguments.box_from}
-    return Trajectory.from_keyframes(keyframes, frames, arguments.subject[0])
 
 
 if __name__ == "__main__":

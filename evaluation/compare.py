@@ -54,11 +54,11 @@ def draw_rows(results: Mapping[str, Result], trajectory: Trajectory) -> tuple[np
     boxes = trajectory.boxes.numpy()
     videos = {label: draw_boxes(enlarge(result.frames), boxes) for label, result in results.items()}
     F, H = boxes.shape[1], next(iter(videos.values())).shape[1]
-    shown = np.linspace(0, F - 1, min(F, COLUMNS)).round().astype(int)  # first and last always
+    shown = spread(F, COLUMNS)
     labels = draw_labels(list(videos), H)
     sheets = [contact_sheet(video[shown], columns=len(shown), gap=GAP)[None] for video in videos.values()]
-    (picture,) = _stack(labels, sheets)
-    return picture, _stack(labels, list(videos.values()))
+    (picture,) = stack(labels, sheets)
+    return picture, stack(labels, list(videos.values()))
 
 
 def write_comparison(folder: Path, results: Mapping[str, Result], trajectory: Trajectory, fps: float) -> None:
@@ -70,10 +70,15 @@ def write_comparison(folder: Path, results: Mapping[str, Result], trajectory: Tr
     write_bytes(folder / "compare.json", (json.dumps(rows, indent=2, allow_nan=False) + "\n").encode())
 
 
+def spread(total: int, most: int) -> np.ndarray:
+    """Which of `total` things to show where only so many can be: evenly, from the first to the last."""
+    return np.linspace(0, total - 1, min(total, most)).round().astype(int)
+
+
 def draw_labels(texts: Sequence[str], height: int) -> list[np.ndarray]:
     """Black text in the middle of a white strip for each, uint8 (height, w, 3) with one w that fits the longest."""
     font = ImageFont.load_default(max(12, height // 14))
-    width = 2 * GAP + max(round(font.getlength(text)) for text in texts)
+    width = 2 * GAP + max(round(font.getlength(line)) for text in texts for line in text.splitlines())
     strips = []
     for text in texts:
         strip = Image.new("RGB", (width, height), "white")
@@ -82,7 +87,7 @@ def draw_labels(texts: Sequence[str], height: int) -> list[np.ndarray]:
     return strips
 
 
-def _stack(labels: Sequence[np.ndarray], rows: Sequence[np.ndarray]) -> np.ndarray:
+def stack(labels: Sequence[np.ndarray], rows: Sequence[np.ndarray]) -> np.ndarray:
     """Rows (F, H, W, 3), one below the other, each behind its label (H, w, 3) -> (F, H', w + W, 3)."""
     labelled = [
         np.concatenate([np.repeat(label[None], len(row), axis=0), row], axis=2)

@@ -1,4 +1,7 @@
-"""A run's folder: video, pictures and run.json. It appears whole or not at all, and never replaces another."""
+"""A run's folder: video, pictures and run.json. It appears whole or not at all, and never replaces another.
+
+Until then the run lies beside it, in <name>.unfinished; see `unfinished.py`.
+"""
 
 import errno
 import json
@@ -8,9 +11,8 @@ import platform
 import re
 import shutil
 import time
-import uuid
 from collections.abc import Callable, Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib import metadata
 from itertools import count
 from pathlib import Path
@@ -25,22 +27,40 @@ from evaluation.video import contact_sheet, draw_boxes, enlarge, write_mp4, writ
 from sampling.generate import Result
 
 PACKAGES = ("train-free", "torch", "transformers", "tokenizers", "safetensors", "einops", "numpy", "av", "pillow")
+SUFFIX = ".unfinished"
 
 
 def folder_name(prompt: str, seed: int) -> str:
-    """<time>-<slug> for a run that finishes now."""
+    """<time>-<slug> for a run that begins now."""
     slug = re.sub(r"\W+", "-", prompt.lower()).strip("-")[:40].strip("-") or "video"
     return f"{time.strftime('%Y%m%d-%H%M%S')}-{slug}-seed{seed}"
+
+
+def unfinished_folder(target: Path) -> Path:
+    """Where the run lies that is to become `target`."""
+    return target.with_name(target.name + SUFFIX)
 
 
 def check_output(out: Path | None, several: bool) -> None:
     """Refuse a place that cannot be written to before time is spent; `out` None is outputs/."""
     if out is not None and not several and os.path.lexists(out):
         raise ValueError(f"--out {out} exists already; name a new folder")
+    if out is not None and not several and os.path.lexists(unfinished := unfinished_folder(out)):
+        raise ValueError(f"{unfinished} holds an unfinished run; go on with --resume {unfinished}, or delete it")
     folder = Path("outputs") if out is None else out
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         raise ValueError(f"{existing} is not a folder that can be written to; name another with --out")
+
+
+def check_space(out: Path | None, pixels: int) -> None:
+    """Refuse a disk without room for videos of so many pixels before time is spent; `out` None is outputs/."""
+    folder = Path("outputs") if out is None else out
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    free, needed = shutil.disk_usage(existing).free, 2 * 3 * pixels  # as PNGs, and all the rest in no more
+    if free < needed:
+        have, need = (f"{size / 2**20:,.1f} MiB" for size in (free, needed))
+        raise ValueError(f"{existing} has {have} left, but the run may need {need}; make room or name another --out")
 
 
 def write_run(
@@ -51,27 +71,36 @@ def write_run(
     facts: dict[str, Any],
     figures: Iterable[Callable[[Path], None]] = (),
 ) -> Path:
-    """Write all files into a hidden folder beside `target`, which then takes that name, or target-2, target-3, ...
+    """Write all files into a folder that then takes the name `target`, or target-2, target-3, ...
 
+    Until then it lies in the unfinished run's folder, which goes when all is done, and stays when anything fails.
     facts: what run.json holds, but for the time that writing takes
     figures: each writes files of its own into the folder
+    Its trajectory.json holds the boxes as they were used, in the form that --boxes takes.
     Returns the name that the folder got.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}"
+    unfinished = unfinished_folder(target)
+    folder = unfinished / "result"
+    shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed while it wrote
     try:
-        unfinished.mkdir()
+        folder.mkdir(parents=True)
         began = time.perf_counter()
-        write_pictures(unfinished, result.frames, trajectory, fps)
+        write_pictures(folder, result.frames, trajectory, fps)
+        if trajectory is not None:
+            replace(trajectory, prompt=result.prompt).save(folder / "trajectory.json")
         for write in figures:
-            write(unfinished)
+            write(folder)
         seconds = {**facts["seconds"], "writing": time.perf_counter() - began}
         text = json.dumps({**facts, "seconds": seconds}, indent=2, allow_nan=False)
-        (unfinished / "run.json").write_text(text + "\n", encoding="utf-8")
-        write_report(unfinished)
-        return _rename(unfinished, target)
+        (folder / "run.json").write_text(text + "\n", encoding="utf-8")
+        write_report(folder, target)
+        final = _rename(folder, target)
     finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
+    if final != target:  # which the report's command names
+        write_report(final)
+    shutil.rmtree(unfinished, ignore_errors=True)
+    return final
 
 
 def write_pictures(folder: Path, frames: np.ndarray, trajectory: Trajectory | None, fps: float) -> None:
@@ -92,9 +121,8 @@ def describe(pipeline: Any, result: Result, trajectory: Trajectory | None, secon
     seconds: by phase, those that passed before `generate` began.
     """
     frames, height, width, _ = result.frames.shape
-    weight = next(pipeline.unet.parameters())
     return {
-        "model": {"name": pipeline.name, "fingerprint": pipeline.fingerprint},
+        **circumstances(pipeline),
         "prompt": result.prompt,
         "seed": result.seed,
         "frames": frames,
@@ -103,15 +131,24 @@ def describe(pipeline: Any, result: Result, trajectory: Trajectory | None, secon
         "settings": asdict(result.settings),
         "subjects": None if trajectory is None else trajectory.subjects,
         "boxes": None if trajectory is None else json_boxes(trajectory),
+        "checkpoint_activations": pipeline.unet.checkpoint_activations,
+        "seconds": seconds | result.seconds,
+        "peak_bytes": peak_bytes(next(pipeline.unet.parameters()).device),
+        "records": result.records,
+    }
+
+
+def circumstances(pipeline: Any) -> dict[str, Any]:
+    """Weights, device, threads and versions: with the same ones a CPU computes the same bits."""
+    weight = next(pipeline.unet.parameters())
+    processor = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+    return {
+        "model": {"name": pipeline.name, "fingerprint": pipeline.fingerprint},
         "device": str(weight.device),
-        "device_name": torch.cuda.get_device_name(weight.device) if weight.is_cuda else platform.machine(),
+        "device_name": torch.cuda.get_device_name(weight.device) if weight.is_cuda else processor,
         "dtype": str(weight.dtype).removeprefix("torch."),
         "threads": torch.get_num_threads(),
         "versions": versions(),
-        "checkpoint_activations": pipeline.unet.checkpoint_activations,
-        "seconds": seconds | result.seconds,
-        "peak_bytes": peak_bytes(weight.device),
-        "records": result.records,
     }
 
 

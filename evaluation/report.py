@@ -26,15 +26,18 @@ TERMS = {"prior": "rms_prior", "score": "rms_score", "noise": "rms_noise"}
 COLUMNS = ("t", "tau", *TERMS.values(), "latent_std")
 
 
-def write_report(folder: str | Path) -> Path:
-    """report.html in a run's folder, from run.json, the videos, and what else is there; it appears whole or not."""
+def write_report(folder: str | Path, final: Path | None = None) -> Path:
+    """report.html in a run's folder, from run.json, the videos, and what else is there; it appears whole or not.
+
+    final: where the folder is going to be, if not where it is
+    """
     path = Path(folder) / "report.html"
-    write_bytes(path, make_report(Path(folder)).encode())
+    write_bytes(path, make_report(Path(folder), final).encode())
     return path
 
 
-def make_report(folder: Path) -> str:
-    """The page as HTML."""
+def make_report(folder: Path, final: Path | None = None) -> str:
+    """The page as HTML; arguments as in `write_report`."""
     run = read_run(folder)
     size = f"{run['frames']} frames of {run['width']} × {run['height']} pixels"
     parts = {
@@ -44,7 +47,7 @@ def make_report(folder: Path) -> str:
         "summary": escape(f"{run['method']} on {run['model']['name']}, seed {run['seed']}, {size}"),
         "videos": "\n".join(_video(folder / name, text) for name, text in VIDEOS.items() if (folder / name).is_file()),
         "last": str(run["frames"] - 1),
-        "command": escape(repeating_command(run)),
+        "command": escape(repeating_command(run, final or folder)),
         "note": "Grey: the steps in which masks act." if run["subjects"] else "",
         "charts": "\n".join(make_charts(run, _read_json(folder / "activations.json"))),
         "numbers": _numbers(run["records"]),
@@ -94,9 +97,15 @@ def mark_words(prompt: str, subjects: Sequence[str]) -> str:
     return html + escape(prompt[done:])
 
 
-def repeating_command(run: Mapping[str, Any]) -> str:
-    """The command line that makes this video again, and it alone, in a new folder."""
-    arguments = drop_flags(run["arguments"], "--out", "--resume")
+def repeating_command(run: Mapping[str, Any], folder: Path) -> str:
+    """The command line that makes this video again, and it alone, in a new folder.
+
+    In place of a trajectory file, which may have changed since, it names the run's own.
+    """
+    arguments = drop_flags(run["arguments"], "--out")
+    if arguments != drop_flags(arguments, "--boxes"):
+        own = ["--boxes", str(folder / "trajectory.json")]
+        arguments = [*drop_flags(arguments, "--boxes", "--resample", "--subject", "--prompt"), *own]
     if arguments != drop_flags(arguments, "--seed"):
         arguments = [*drop_flags(arguments, "--seed"), "--seed", str(run["seed"])]
     if sum(argument.partition("=")[0] == "--prompt" for argument in arguments) > 1:
@@ -165,6 +174,7 @@ def _facts(run: Mapping[str, Any]) -> list[tuple[str, Any]]:
         ("threads", run["threads"]),
         *((name, f"{size / 2**20:,.0f} MiB") for name, size in memory.items()),
         ("frames a second", run["fps"]),
+        ("resumed after step", ", ".join(str(note["step"]) for note in run.get("resumed", [])) or None),
         ("negative prompt", run.get("negative_prompt") or None),
         ("weights", run["model"]["fingerprint"]),
         *((name, version) for name, version in run["versions"].items() if version is not None),

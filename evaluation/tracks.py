@@ -1,7 +1,8 @@
 """Random static and moving boxes: TrailBlazer's, Peekaboo's, and pairs that keep apart.
 
-TrailBlazer's are those of its metric runs (Ma et al., 2024), the random static and dynamic boxes of public code, as they
-are, for comparability, although the tiny world's subjects are square, 1/4 to 1/2 of the height, and slower.
+TrailBlazer's are those of its metric runs (Ma et al., 2024), the random static and dynamic boxes of public code. They
+are used as they are, for comparability, although the tiny world's subjects are square, 1/4 to 1/2 of the height, and
+slower.
 """
 
 import numpy as np

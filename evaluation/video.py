@@ -6,6 +6,7 @@ A file appears under its name whole or not at all.
 import math
 import os
 import shutil
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
@@ -56,6 +57,38 @@ def write_mp4(path: str | Path, frames: np.ndarray, fps: float) -> None:
             picture = picture.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU601)
             container.mux(stream.encode(picture))
         container.mux(stream.encode())
+
+
+def write_lossless(path: str | Path, frames: np.ndarray, fps: float = 8) -> None:
+    """FFV1 in Matroska (.mkv): every frame pixel for pixel, repeated ones too, in one file."""
+    H, W = _checked(frames).shape[1:3]
+    bitexact = {"fflags": "+bitexact"}  # no random name inside: the same frames give the same file
+    with (
+        _appearing(path) as unfinished,
+        av.open(str(unfinished), "w", format="matroska", options=bitexact) as container,
+    ):
+        stream = container.add_stream("ffv1", rate=Fraction(fps).limit_denominator(1000))
+        stream.height, stream.width, stream.pix_fmt = H, W, "bgr0"
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")))
+        container.mux(stream.encode())
+
+
+def read_video(path: str | Path) -> np.ndarray:
+    """All frames of a video file as its decoder gives them: from `write_lossless`, what was written.
+
+    A file that was cut short may give the frames that are left; who must know compares their number.
+    """
+    try:
+        with av.open(str(path)) as container:
+            frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    except av.FFmpegError as error:
+        raise ValueError(f"{path} is not a video that can be read ({error.strerror})") from None
+    except IndexError:  # no stream of pictures
+        frames = []
+    if not frames:
+        raise ValueError(f"{path} is a file without frames of a video")
+    return np.stack(frames)
 
 
 def write_png(path: str | Path, picture: np.ndarray) -> None:
@@ -120,7 +153,7 @@ def _outline(area: np.ndarray, width: int, color: Color) -> None:
 def _appearing(path: str | Path) -> Iterator[Path]:
     """A temporary name beside `path` to write under; it becomes `path` at the end, or is removed if there is none."""
     path = Path(path)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     try:
         yield unfinished
         unfinished.replace(path)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from adaptation.attention_masks import AttentionControl
 from adaptation.trailblazer import TrailBlazerControl, edited_tokens
 from adaptation.trajectory import Trajectory
+from sampling.denoise import make_denoise, off_device
 from sampling.sampler import State, initial_state, sample
 from sampling.schedule import NoiseSchedule
 from sampling.settings import SamplingSettings, preset
@@ -23,7 +25,7 @@ class Pipeline(Protocol):
 
     unet: nn.Module  # unet(z, t, text, control) -> eps, both guidance halves at once
     vae: nn.Module  # vae.decode(latents, frames_per_chunk) -> pixels in [-1, 1]
-    text_encoder: Any  # encode(prompts) -> (B, L, D), subject_tokens(prompt, subject) -> bool (L,)
+    text_encoder: Any  # encode(prompts) -> (B, L, D), subject_tokens(prompt, subject) -> bool (L,), and its model
     schedule: NoiseSchedule
     defaults: Any  # frames, height, width, prompt (or None) and settings that the checkpoint recommends
 
@@ -122,6 +124,8 @@ def generate(
     height: int | None = None,
     width: int | None = None,
     frames_per_chunk: int = 4,
+    sequential_guidance: bool = False,
+    offload: bool = False,
     progress: Callable[[State], None] | None = None,
     state: State | None = None,
 ) -> Result:
@@ -132,6 +136,8 @@ def generate(
     settings: None is the full method where there is a trajectory, and plain sampling where there is none
     height, width: in pixels, multiples of the autoencoder's downscale (8)
     frames_per_chunk: frames decoded at a time; fewer need less memory, the result is the same
+    sequential_guidance: one guidance half after the other, which halves the activations; the same up to rounding
+    offload: keep the VAE and the text encoder in the CPU's memory while the U-Net works
     progress: called with the state after every step
     state: goes on from a state of an earlier run, which knows its own seed
     """
@@ -144,14 +150,13 @@ def generate(
     text = pipeline.text_encoder.encode([negative_prompt, plan.prompt])  # (2, L, D), the guidance halves
     encoded = time.perf_counter()
 
-    def denoise(z: Tensor, t: int, frozen: bool) -> tuple[Tensor, Tensor]:
-        eps_uncond, eps_text = pipeline.unet(z, t, text, plan.control if frozen else None).chunk(2)
-        return eps_uncond, eps_text
-
+    how = {"prior_gradient": plan.settings.prior_gradient, "sequential": sequential_guidance}
+    denoise = make_denoise(pipeline.unet, text, plan.control, **how)
     state = first
-    for state in sample(denoise, pipeline.schedule, first, plan.settings, plan.boxes):
-        if progress is not None:
-            progress(state)
+    with off_device([pipeline.vae, pipeline.text_encoder.model], first.z.device) if offload else nullcontext():
+        for state in sample(denoise, pipeline.schedule, first, plan.settings, plan.boxes):
+            if progress is not None:
+                progress(state)
     sampled = time.perf_counter()
 
     video = to_uint8(pipeline.vae.decode(state.z, frames_per_chunk))

@@ -94,22 +94,18 @@ class SamplingSettings:
             object.__setattr__(self, name, tuple(value))  # lists come from JSON; a tuple keeps the settings hashable
 
 
-MASK = {
-    "control": "masks",
-    "where": ("up",),
-    "attention": ("self", "cross"),
-    "frozen_steps": 4,
-    "start_token": "hidden",
-}
+MASK = {"control": "masks", "attention": ("self", "cross")}
+PUBLISHED = {"where": ("up",), "frozen_steps": 4, "start_token": "hidden"}  # how much masks hold differs by network
 NO_REFINEMENT = {"iterations": 0, "c_g": 0.0}
 
-# What each method says about a run; whatever it leaves open is the checkpoint's.
+# What each method says about a run; whatever it leaves open is the checkpoint's, or else the paper's, the defaults.
 PRESETS: dict[str, dict[str, Any]] = {
     "plain": {"frozen_steps": 0, "normalize": False, **NO_REFINEMENT},
     "peekaboo": {
         **MASK,
         "where": ("up", "mid", "temporal"),
         "frozen_steps": 2,
+        "start_token": "hidden",
         "grid": "stride",
         "normalize": False,
         **NO_REFINEMENT,
@@ -125,10 +121,11 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     "mask": {**MASK, "normalize": False, **NO_REFINEMENT},
     "mask-norm": {**MASK, "normalize": True, **NO_REFINEMENT},
-    "mask-norm+id": {**MASK, "normalize": True, "iterations": 2, "c_g": 0.0},
-    "full": {**MASK, "normalize": True, "iterations": 2},  # c_g is the checkpoint's: it depends on the latents' size
+    "mask-norm+id": {**MASK, "normalize": True, "c_g": 0.0},
+    "full": {**MASK, "normalize": True},  # c_g is the checkpoint's: it depends on the latents' size
     "paper": {  # as published, whatever the checkpoint recommends
         **MASK,
+        **PUBLISHED,
         "grid": "stride",
         "normalize": True,
         "normalize_in": ("self", "cross"),

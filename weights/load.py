@@ -148,6 +148,8 @@ def fingerprint(folder: Path, weights: Iterable[str]) -> str:
 def _check_target(device: str | torch.device, dtype: torch.dtype) -> torch.device:
     if dtype not in CODES:
         raise CheckpointError(f"dtype must be one of {', '.join(map(str, CODES))}, got {dtype!r}")
+    if str(device).startswith("meta"):
+        raise CheckpointError("device 'meta' holds no numbers, so that nothing can be computed on it; try 'cpu'")
     try:
         return torch.empty(0, device=device).device
     except (RuntimeError, AssertionError, TypeError) as error:

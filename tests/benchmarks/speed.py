@@ -43,6 +43,7 @@ from sizes import ROOT, SIZES, make_boxes, make_control, make_latents, make_text
 
 from adaptation.intrinsic_denoising import intrinsic_step, step_sizes
 from adaptation.trajectory import Trajectory
+from sampling.denoise import make_denoise
 from sampling.generate import generate, recommended
 from sampling.sampler import _gradients
 from sampling.settings import CHOICES, SamplingSettings
@@ -76,12 +77,9 @@ def refine(args: argparse.Namespace) -> None:
     boxes, control = make_boxes(size).boxes.to(z), make_control(size, args.device, normalize=True)
     alpha_bar = torch.tensor(0.3)
 
-    def denoise(z: torch.Tensor, t: int, frozen: bool) -> tuple[torch.Tensor, torch.Tensor]:
-        eps_uncond, eps_text = network(z, t, text, control if frozen else None).chunk(2)
-        return eps_uncond, eps_text
-
     def iteration(prior_gradient: str, frozen: bool = False, checkpointed: bool = False) -> Call:
         settings = SamplingSettings(prior_gradient=prior_gradient)
+        denoise = make_denoise(network, text, control, prior_gradient=prior_gradient)
         eta_l, eta_k = step_sizes(settings.gamma, alpha_bar)
 
         def call() -> None:

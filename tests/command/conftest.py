@@ -16,7 +16,7 @@ from weights import load
 
 
 class UNet(torch.nn.Module):
-    """eps of a unit Gaussian, moved by the mean of the text; `before` is called first."""
+    """eps of a unit Gaussian, moved by the mean of the text, for one guidance half or both; `before` is called first."""
 
     def __init__(self):
         super().__init__()
@@ -27,7 +27,8 @@ class UNet(torch.nn.Module):
 
     def forward(self, z, t, text, control=None):
         self.before()
-        return self.scale * (z.repeat(2, 1, 1, 1, 1) + text.mean((1, 2))[:, None, None, None, None])
+        halves = len(text) // len(z)
+        return self.scale * (z.repeat(halves, 1, 1, 1, 1) + text.mean((1, 2))[:, None, None, None, None])
 
 
 class VAE(torch.nn.Module):
@@ -38,6 +39,8 @@ class VAE(torch.nn.Module):
 
 
 class Words:
+    model = torch.nn.Identity()  # what is kept off the GPU
+
     def encode(self, prompts):
         if any(len(prompt.split()) > 7 for prompt in prompts):
             warnings.warn("the prompt is too long, cut before 'meadow'", stacklevel=2)
@@ -50,10 +53,8 @@ class Words:
         return torch.tensor([1 <= i <= len(words) and words[i - 1] in subject.split() for i in range(8)])
 
 
-@pytest.fixture
-def loaded(monkeypatch, tmp_path):
-    """Puts the pipeline in load_pipeline's place, in an empty working folder; holds it and how it was loaded."""
-    pipeline = SimpleNamespace(
+def small_pipeline() -> SimpleNamespace:
+    return SimpleNamespace(
         unet=UNet(),
         vae=VAE(),
         text_encoder=Words(),
@@ -64,6 +65,12 @@ def loaded(monkeypatch, tmp_path):
         name="small",
         fingerprint="0123",
     )
+
+
+@pytest.fixture
+def loaded(monkeypatch, tmp_path):
+    """Puts the pipeline in load_pipeline's place, in an empty working folder; holds it and how it was loaded."""
+    pipeline = small_pipeline()
     calls = []
     monkeypatch.setattr(load, "load_pipeline", lambda *arguments: calls.append(arguments) or pipeline)
     monkeypatch.chdir(tmp_path)

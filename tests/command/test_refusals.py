@@ -1,9 +1,10 @@
-"""Folders, interruptions, and what ends in one sentence."""
+"""Names of folders, and what ends in one sentence."""
 
 import errno
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -46,36 +47,7 @@ def test_a_prompt_makes_a_safe_name(prompt, slug):
     assert outputs.folder_name(prompt, 3).split("-", 2)[2] == f"{slug}-seed3"
 
 
-# ---- Interruptions -------------------------------------------------------------------------------------------------
-
-
-def test_control_c_keeps_finished_runs_alone(loaded, capsys):
-    calls = []
-
-    def interrupt_the_second_run():
-        calls.append(None)
-        if len(calls) == 4:  # two steps a run
-            raise KeyboardInterrupt
-
-    loaded.pipeline.unet.before = interrupt_the_second_run
-    assert train_free.main(["--prompt", "sky", "--seed", "0", "1", "2"]) == 130
-    printed = capsys.readouterr()
-    (finished,) = Path("outputs").iterdir()
-    assert printed.out == f"{finished}\n"
-    assert json.loads((finished / "run.json").read_text())["seed"] == 0
-    assert printed.err.splitlines()[-1].startswith("interrupted: ")
-    assert "Traceback" not in printed.err
-
-
-def test_control_c_while_writing_leaves_nothing(loaded, capsys, monkeypatch, files):
-    def interrupt(path, *_):
-        assert path.parent.name.startswith(".")  # nothing has its final name yet
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(outputs, "write_mp4", interrupt)
-    assert train_free.main(["--prompt", "sky"]) == 130
-    assert files() == {"outputs"}
-    assert capsys.readouterr().out == ""
+# ---- Refusals ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -103,6 +75,8 @@ def test_control_c_while_writing_leaves_nothing(loaded, capsys, monkeypatch, fil
         ("--prompt sky --c-g 3 --where up", "--where, --c-g needs --boxes or --box-from"),
         ("--prompt sky --compare", "--compare needs --boxes or --box-from"),
         ("--prompt sky --record-activations", "--record-activations needs --boxes or --box-from"),
+        ("--control trailblazer --normalize --box-from 0,0,1,1 --subject a", "--normalize is of masked attention"),
+        ("--method trailblazer --normalize --box-from 0,0,1,1 --subject a", "--normalize is of masked attention"),
         ("--prompt sky --subject sky", "--subject needs --boxes or --box-from"),
         ("--prompt sky --box-to 0,0,1,1", "--box-to needs --box-from"),
         ("--prompt sky --resample", "--resample needs --boxes FILE"),
@@ -120,11 +94,22 @@ def test_control_c_while_writing_leaves_nothing(loaded, capsys, monkeypatch, fil
         ("--out taken", "--out taken exists already"),
         ("--out taken/file/x", "taken/file is not a folder that can be written to"),
         ("--out taken/file --seed 0 1", "taken/file is not a folder that can be written to"),
+        ("--out half", "half.unfinished holds an unfinished run; go on with --resume half.unfinished, or delete it"),
+        ("--resume missing.unfinished", "missing.unfinished is no unfinished run; --resume needs a folder"),
+        ("--resume half.unfinished", "half.unfinished is no unfinished run; --resume needs a folder"),
+        ("--resume taken", "taken is no unfinished run; --resume needs a folder NAME.unfinished"),
+        ("--resume taken/file", "taken/file is no unfinished run"),
+        (
+            "--resume half.unfinished --seed 0",
+            "beside it go --checkpoint-activations, --sequential-guidance, --offload, --frames-per-chunk, but not --seed",
+        ),
+        ("--resume", "--resume: expected one argument"),
     ],
 )
 def test_a_slip_is_refused_before_the_model_is_loaded(loaded, arguments, sentence, refused):
     Path("taken").mkdir()
     Path("taken/file").write_text("")
+    Path("half.unfinished").mkdir()
     Path("broken.json").write_text("{")
     five = {"prompt": "a red ball", "subject": "red ball", "boxes": [[0, 0, 1, 1]] * 5}
     Path("five.json").write_text(json.dumps(five))
@@ -153,6 +138,7 @@ def test_what_the_checkpoint_decides_is_refused_before_the_first_run(loaded, arg
     ("arguments", "sentence"),
     [
         ("--device nowhere", "device 'nowhere' cannot be used here"),
+        ("--device meta", "device 'meta' holds no numbers, so that nothing can be computed on it; try 'cpu'"),
         ("--model missing/folder/x", "missing/folder/x"),
     ],
 )
@@ -179,9 +165,12 @@ def failing(error):
     [
         (ValueError("weights/x/unet: 3 tensors are missing"), "error: weights/x/unet: 3 tensors are missing"),
         (OSError(errno.EACCES, "Permission denied", "x.safetensors"), "error: x.safetensors: Permission denied"),
-        (torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), "error: memory ran out; make"),
-        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "error: memory ran out; make"),
-        (MemoryError(), "error: memory ran out; make"),
+        (
+            torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
+            "error: memory ran out; --checkpoint",
+        ),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "error: memory ran out; --checkpoint"),
+        (MemoryError(), "error: memory ran out; --checkpoint"),
     ],
 )
 def test_what_goes_wrong_outside_the_program_is_one_sentence(loaded, monkeypatch, error, sentence, refused):
@@ -193,15 +182,18 @@ def test_latents_that_are_not_finite_end_the_run_in_one_sentence(loaded, capsys,
     loaded.pipeline.unet.scale.fill_(math.nan)
     assert train_free.main(["--prompt", "sky"]) == 2
     *_, last = capsys.readouterr().err.splitlines()
-    assert last == ("error: latents are not finite after step 1 of 2 (t = 501): run the network in float32 or bfloat16")
-    assert files() == set()
-
-
-def test_a_full_disk_leaves_nothing_half_written(loaded, capsys, monkeypatch, files):
-    monkeypatch.setattr(outputs, "write_png", failing(OSError(errno.ENOSPC, "No space left on device", "a.png")))
-    assert train_free.main(["--prompt", "sky"]) == 2
-    assert capsys.readouterr().err.splitlines()[-1] == "error: a.png: No space left on device"
+    assert last == "error: latents are not finite after step 1 of 2 (t = 501): run the network in float32 or bfloat16"
     assert files() == {"outputs"}
+
+
+def test_a_disk_without_room_is_refused_before_the_first_run(loaded, monkeypatch, refused):
+    """Two videos of 4 x 16 x 24 pixels: 2 * 3 * 2 * 1536 = 18432 bytes."""
+    loaded.pipeline.unet.before = lambda: pytest.fail("a run began")
+    monkeypatch.setattr(outputs.shutil, "disk_usage", lambda path: SimpleNamespace(free=18431))
+    assert "has 0.0 MiB left, but the run may need 0.0 MiB; make room" in refused("--prompt", "sky", "--seed", "0", "1")
+    loaded.pipeline.unet.before = lambda: None
+    monkeypatch.setattr(outputs.shutil, "disk_usage", lambda path: SimpleNamespace(free=18432))
+    assert train_free.main(["--prompt", "sky", "--seed", "0", "1"]) == 0
 
 
 def test_a_fault_of_the_program_keeps_its_traceback(loaded):

@@ -1,7 +1,10 @@
 """What a run leaves behind: pictures, records, comparisons."""
 
+import html
 import json
 import math
+import re
+import shlex
 import sys
 from dataclasses import fields
 from pathlib import Path
@@ -25,8 +28,8 @@ def test_without_an_argument_the_example_runs_in_full(run, loaded):
     assert folder.parent == Path("outputs")
     assert "a-red-ball-moving-over-the-grass" in folder.name
     assert sorted(path.name for path in Path("outputs").iterdir()) == [folder.name]
-    names = ["boxes.mp4", "boxes.png", "frames", "frames.png", "report.html", "run.json", "video.mp4"]
-    assert sorted(path.name for path in folder.iterdir()) == names
+    names = "boxes.mp4 boxes.png frames frames.png report.html run.json trajectory.json video.mp4"
+    assert sorted(path.name for path in folder.iterdir()) == names.split()
     assert loaded.calls[0][0] == "tiny"
     assert (facts["prompt"], facts["subjects"], facts["method"]) == (
         *train_free.EXAMPLE["prompt"],
@@ -59,7 +62,7 @@ def test_pictures_show_the_frames(run, ball, video):
 
 def test_without_boxes_there_is_nothing_to_draw(run):
     (folder,), (facts,) = run("--prompt", "blue sky", "--seed", "3")
-    assert not list(folder.glob("boxes*"))
+    assert not list(folder.glob("boxes*")) + list(folder.glob("trajectory*"))
     assert (facts["method"], facts["boxes"], facts["subjects"], facts["seed"]) == ("plain", None, None, 3)
     assert facts["settings"]["iterations"] == 0
 
@@ -84,10 +87,29 @@ def test_run_json_is_enough_to_repeat_a_run(run, loaded, tmp_path, ball):
     assert json.loads(json.dumps(result.records)) == facts["records"]
 
 
+def test_the_command_in_the_report_repeats_a_run_whose_file_has_changed(run):
+    """Boxes as they were used: at thirds of the way, which no short decimal number meets, and absent at the end."""
+    path = Path("ball.json")
+    path.write_text(json.dumps({"prompt": "sky", "subject": "sky", "boxes": [[0, 0.2, 0.5, 0.7], [0.5, 0, 1, 0.3]]}))
+    resampled = ["--boxes", "ball.json", "--resample", "--subject", "red ball", "--prompt", "a red ball"]
+    (folder,), (facts,) = run(*resampled, "--seed", "8", "9", "--eta", "0.5", "--out", "two runs")[0][1:], [None]
+    path.unlink()
+    facts = json.loads((folder / "run.json").read_text())
+    command = re.search('<code id="command">(.*?)</code>', (folder / "report.html").read_text())[1]
+    program, script, *arguments = shlex.split(html.unescape(command))
+    assert (program, script) == ("python", "train_free.py")
+    assert arguments == ["--eta", "0.5", "--boxes", str(folder / "trajectory.json"), "--seed", "9"]
+    (again,), (repeated,) = run(*arguments)
+    for name in ("boxes", "subjects", "prompt", "seed", "settings", "records"):
+        assert repeated[name] == facts[name]
+    assert (again / "frames.png").read_bytes() == (folder / "frames.png").read_bytes()
+
+
 def test_run_json_tells_what_made_it(run, ball):
-    arguments = [*ball, "--frames-per-chunk", "2", "--checkpoint-activations"]
+    arguments = [*ball, "--frames-per-chunk", "2", "--checkpoint-activations", "--sequential-guidance"]
     _, (facts,) = run(*arguments)
     assert facts["arguments"] == arguments
+    assert (facts["sequential_guidance"], facts["offload"]) == (True, False)
     assert facts["model"] == {"name": "small", "fingerprint": "0123"}
     assert (facts["frames"], facts["height"], facts["width"], facts["fps"]) == (4, 16, 24, 8)
     assert (facts["frames_per_chunk"], facts["checkpoint_activations"], facts["negative_prompt"]) == (2, True, "")

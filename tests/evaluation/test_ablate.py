@@ -8,90 +8,95 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evaluation import ablate
-from evaluation.metrics import is_covered, volume_iou
-from evaluation.tracks import make_track
+from evaluation import ablate, making
+from evaluation.benchmark import make_item
+from evaluation.store import Store
 from sampling.generate import generate, recommended
 
 SMALL = ["--tracks", "2", "--methods", "plain", "mask", "--out", "results"]
 
 
-def bright(frames, subject):
-    """A box around the pixels whose red is above 160; the subject must have been handed on."""
-    assert len(subject.split()) == 2
-    boxes = np.full((len(frames), 4), np.nan)
-    for box, frame in zip(boxes, frames[..., 0] > 160, strict=True):
-        (y, x), (h, w) = np.nonzero(frame), frame.shape
-        if len(x):
-            box[:] = x.min() / w, y.min() / h, (x.max() + 1) / w, (y.max() + 1) / h
-    return boxes
+class Bright:
+    """Finds the pixels whose red is above 160; the subject must have been handed on."""
+
+    def detect(self, frames, subject):
+        assert len(subject.split()) == 2
+        found = []
+        for frame in frames[..., 0] > 160:
+            (y, x), (h, w) = np.nonzero(frame), frame.shape
+            found.append([(x.min() / w, y.min() / h, (x.max() + 1) / w, (y.max() + 1) / h, 1.0)] if len(x) else [])
+        return found
+
+    def describe(self):
+        return {"class": "Bright", "checkpoint": "stand-in", "revision": "1", "resize": "none", "dtype": "uint8"}
 
 
 @pytest.fixture
 def loaded(pipeline, monkeypatch, tmp_path):
     """The small pipeline and the simple detector in their places, in an empty working folder."""
     monkeypatch.chdir(tmp_path)
+    for name in ("RANK", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(ablate, "load_pipeline", lambda *_: pipeline)
-    monkeypatch.setattr(ablate, "find_subject", bright)
+    monkeypatch.setattr(ablate, "ColourDetector", Bright)
     return pipeline
 
 
 def runs(out="results"):
-    """{name: bytes} of what was measured."""
-    return {path.name: path.read_bytes() for path in Path(out, "runs").iterdir()}
+    """{name: bytes} of all that was made and measured."""
+    return {path.name: path.read_bytes() for path in Path(out, "runs", "files").iterdir()}
+
+
+def videos(out="results"):
+    return [name for name in runs(out) if name.endswith(".mkv")]
 
 
 def test_a_table_from_end_to_end(loaded, capsys):
     ablate.main(SMALL)
-    assert len(runs()) == 2 * 2 * 2  # tracks, splits, methods
+    assert len(videos()) == 2 * 2 * 2  # tracks, splits, methods
     assert loaded.unet.calls == 8 * 2  # steps
     text = Path("results/tiny-methods.md").read_text()
     assert capsys.readouterr().out.strip() == text.strip()
     head, _, *rows = [line for line in text.splitlines() if line.startswith("|")]
-    assert "Static: mIoU-covered %" in head and "Dynamic: latent std" in head
+    assert "Static: mIoU-covered %" in head
+    assert "Dynamic: latent std" in head
     assert [row.split("|")[1].strip() for row in rows] == ["plain", "mask"]
     assert "`python -m evaluation.ablate --tracks 2 --methods plain mask --out results`" in text
+    assert "2 static and 2 moving tracks (trailblazer, SHA-256 " in text
+    assert "- Boxes: Bright, " in text
     assert {path.name for path in Path("results").iterdir()} == {"runs", "tiny-methods.md"}
 
 
-def test_a_record_is_what_the_video_shows(loaded):
+def test_a_video_is_what_generate_gives_for_the_item(loaded):
     ablate.main(SMALL)
-    track, settings = make_track("moving", 1, 4), recommended(loaded, "mask")
-    by_hand = generate(loaded, None, track.trajectory, settings, seed=1)
-    boxes, found = track.trajectory.boxes[0].numpy(), bright(by_hand.frames, "red ball")
-    (record,) = [
-        record
-        for name, content in runs().items()
-        if name.startswith("moving-0001") and (record := json.loads(content))["made_by"]["settings"]["frozen_steps"]
-    ]
-    assert record["iou"] == volume_iou(boxes, found) > 0
-    assert record["covered"] == is_covered(found)
-    assert record["tau"] == by_hand.records[-1]["tau"][0]
-    assert record["latent_std"] == pytest.approx(by_hand.latents.std().item(), rel=1e-6)
-    assert np.array_equal([box or [np.nan] * 4 for box in record["found"]], found, equal_nan=True)
-    made_by = record["made_by"]
-    assert (made_by["seed"], made_by["prompt"]) == (1, track.trajectory.prompt)
-    assert (made_by["model"], made_by["size"]) == ("0123456789abcdef", [4, 32, 48])
+    item, settings = make_item("trailblazer", "tiny", "moving", 1, frames=4), recommended(loaded, "mask")
+    store = Store(Path("results/runs"))
+    assert store.items()[3] == item
+    by_hand = generate(loaded, None, item.trajectory, settings, item.seed)
+    row = store.rows()["mask"]
+    assert (row.settings, row.model, row.frames, row.height, row.width) == (settings, "0123456789abcdef", 4, 32, 48)
+    assert np.array_equal(store.read_frames(item, row), by_hand.frames)
 
 
 def test_every_method_starts_from_the_same_noise(loaded, monkeypatch):
     seeds = []
 
-    def spy(*arguments):
+    def spy(*arguments, **options):
         seeds.append(arguments[4])
-        return generate(*arguments)
+        return generate(*arguments, **options)
 
-    monkeypatch.setattr(ablate, "generate", spy)
-    ablate.main([*SMALL, "--seed-offset", "5"])
-    assert seeds == [5] * 4 + [6] * 4  # two splits and two methods for each track
+    monkeypatch.setattr(making, "generate", spy)
+    ablate.main([*SMALL, "--first", "5"])
+    items = [make_item("trailblazer", "tiny", split, n, frames=4) for split in ("static", "moving") for n in (5, 6)]
+    assert seeds == [item.seed for item in items for _ in ("plain", "mask")]
 
 
 def test_an_interrupted_run_goes_on(loaded):
     ablate.main(SMALL)
     whole, table = runs(), Path("results/tiny-methods.md").read_bytes()
-    name = sorted(whole)[3]
-    Path("results/runs", name).unlink()
-    Path("results/runs", sorted(whole)[5]).write_text('{"made_by": ')  # a file that cannot be read is made again too
+    one, other = sorted(videos())[2:4]
+    Path("results/runs/files", one).unlink()
+    Path("results/runs/files", other).with_suffix(".json").write_text('{"video": ')  # not whole
     loaded.unet.calls = 0
     ablate.main(SMALL)
     assert loaded.unet.calls == 2 * 2  # two videos of two steps
@@ -99,7 +104,7 @@ def test_an_interrupted_run_goes_on(loaded):
     assert Path("results/tiny-methods.md").read_bytes() == table
 
 
-def test_a_record_made_in_another_way_does_not_count(loaded):
+def test_a_video_made_in_another_way_does_not_count(loaded):
     ablate.main(SMALL)
     loaded.unet.calls, loaded.fingerprint = 0, "f" * 16  # other weights
     ablate.main(SMALL)
@@ -107,20 +112,7 @@ def test_a_record_made_in_another_way_does_not_count(loaded):
     loaded.unet.calls, loaded.defaults.settings["guidance_scale"] = 0, 3.0
     ablate.main(SMALL)
     assert loaded.unet.calls == 8 * 2
-    assert len(runs()) == 3 * 8
-
-
-def test_a_record_under_the_wrong_name_does_not_count(loaded):
-    one = ["--tracks", "1", "--split", "moving", "--methods", "mask", "--out", "results"]
-    ablate.main(one)
-    ((name, content),) = runs().items()
-    record = json.loads(content)
-    record["made_by"]["settings"]["steps"] = 7
-    Path("results/runs", name).write_text(json.dumps(record))
-    loaded.unet.calls = 0
-    ablate.main(one)
-    assert loaded.unet.calls == 2
-    assert runs() == {name: content}
+    assert len(videos()) == 3 * 8
 
 
 def test_shards_together_equal_the_whole(loaded, capsys):
@@ -128,13 +120,13 @@ def test_shards_together_equal_the_whole(loaded, capsys):
     table = capsys.readouterr().out
     for shard in ("1/2", "2/2"):
         ablate.main([*SMALL[:-1], "halves", "--shard", shard])
-        assert f"shard {shard[0]} of 2 is done" in capsys.readouterr().out
+        assert "this shard is done; when all are" in capsys.readouterr().out
         assert not Path("halves/tiny-methods.md").exists()
-        assert len(runs("halves")) == 4 * int(shard[0])
-    assert runs("halves") == runs("results")
+        assert len(videos("halves")) == 4 * int(shard[0])
     loaded.unet.calls = 0
     ablate.main([*SMALL[:-1], "halves"])
     assert loaded.unet.calls == 0
+    assert runs("halves") == runs("results")
     assert capsys.readouterr().out.replace("halves", "results") == table
 
 
@@ -144,10 +136,9 @@ def test_a_sweep_varies_one_method(loaded):
     rows = [line.split("|")[1].strip() for line in text.splitlines() if line.startswith("|")][2:]
     assert rows == [f"c_g={c_g}, refine_steps={steps}" for c_g in (0, 5) for steps in (1, "all")]
     assert "Dynamic" not in text
-    made = [json.loads(content)["made_by"]["settings"] for content in runs().values()]
     full = recommended(loaded, "full")
-    expected = {replace(full, c_g=c_g, refine_steps=steps) for c_g in (0.0, 5.0) for steps in (1, None)}
-    assert {type(full)(**settings) for settings in made} == expected
+    expected = [replace(full, c_g=c_g, refine_steps=steps) for c_g in (0.0, 5.0) for steps in (1, None)]
+    assert [row.settings for row in Store(Path("results/runs")).rows().values()] == expected
 
     loaded.unet.calls = 0
     ablate.main(["--tracks", "1", "--split", "static", "--out", "results", "--methods", "full"])
@@ -176,9 +167,13 @@ def test_latents_that_are_not_finite_count_as_no_subject(loaded):
     loaded.unet.scale.fill_(math.nan)
     ablate.main(SMALL)
     records = [json.loads(content) for content in runs().values()]
-    assert all((r["iou"], r["covered"], r["tau"], r["latent_std"]) == (0, False, None, None) for r in records)
+    assert len(records) == 8
+    assert all((r["video"], r["tau"], r["latent_std"]) == (None, None, None) for r in records)
     assert all("not finite after step 1" in record["failure"] for record in records)
-    assert "(4 videos did not stay finite and count as not covered)" in Path("results/tiny-methods.md").read_text()
+    text = Path("results/tiny-methods.md").read_text()
+    assert "(4 videos did not stay finite, counted as not covered: trailblazer-static-0000, " in text
+    row = next(line for line in text.splitlines() if line.startswith("| plain"))
+    assert [cell.split(" ")[0] for cell in row.split("| ")[2:]] == ["0.0", "0.0"] * 2  # CoV and mIoU-all, no more
 
 
 @pytest.mark.parametrize(
@@ -194,6 +189,7 @@ def test_latents_that_are_not_finite_count_as_no_subject(loaded):
         ("--sweep steps=all", "has a value that steps cannot take"),
         ("--shard 3/2", "must be i/n with i from 1 to n, got 3/2"),
         ("--shard 0/2", "must be i/n"),
+        ("--first -1", "an item has a number of at least 0"),
         ("--tracks 0", "must be at least 1, got 0"),
         ("--split still", "invalid choice: 'still'"),
     ],
@@ -204,12 +200,3 @@ def test_a_slip_is_one_sentence(loaded, capsys, arguments, sentence):
     assert end.value.code == 2
     assert sentence in capsys.readouterr().err.splitlines()[-1]
     assert not Path("evaluation").exists()
-
-
-def test_the_detector_finds_a_subject_of_its_colour():
-    frames = np.full((2, 96, 128, 3), (77, 140, 56), np.uint8)  # grass
-    frames[0, 24:48, 32:64] = (219, 31, 31)  # red
-    found = ablate.find_subject(frames, "red ball")
-    assert found[0].tolist() == [0.25, 0.25, 0.5, 0.5]
-    assert np.isnan(found[1]).all()
-    assert np.isnan(ablate.find_subject(frames, "white ball")).all()

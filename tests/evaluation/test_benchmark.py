@@ -52,6 +52,7 @@ def test_an_item_has_the_trajectory_that_generate_takes():
         ({"boxes": ((BOX, None), (BOX,))}, "with one box .or null. for each frame"),
         ({"boxes": ((), ())}, "with one box .or null. for each frame"),
         ({"boxes": None}, "a list for each of the 2 subjects, .* not None"),
+        ({"boxes": ((BOX,), (None,))}, "a subject that is absent in every frame; leave it out"),
         ({"boxes": ((BOX,), ((0.5, 0.2, 0.1, 0.75),))}, "subject 'dog', keyframe 0: the box .* is empty"),
         ({"boxes": ((BOX,), ((0.1, 0.2, 1.1, 0.75),))}, "subject 'dog', .* reaches outside the frame"),
         ({"boxes": ((BOX,), ((0.1, 0.2, 0.5),))}, "a box is four numbers"),

@@ -3,6 +3,7 @@
 import json
 import re
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ def folder(pipeline, ball, tmp_path):
     """A run as train_free.py writes it: 4 frames, 2 steps, the full method."""
     pipeline.unet.checkpoint_activations = False
     result = generate(pipeline, None, ball, recommended(pipeline, "full"))
-    facts = {"arguments": ["--boxes", "my ball.json"], "method": "full", "fps": 8, "negative_prompt": ""}
+    facts = {"arguments": ["--prompt", "a b", "--eta=0"], "method": "full", "fps": 8, "negative_prompt": ""}
     facts |= describe(pipeline, result, ball, {"loading": 1.5})
     return write_run(tmp_path / "run", result, ball, 8, facts)
 
@@ -39,7 +40,7 @@ def test_prompt_settings_times_and_command_are_on_the_page(folder):
     assert '<tr><th scope="row">c_g</th><td>5</td></tr>' in page
     assert '<tr><th scope="row">loading</th><td>1.5 s</td>' in page
     assert "peak memory, process" in page
-    assert '<code id="command">python train_free.py --boxes &#x27;my ball.json&#x27;</code>' in page
+    assert '<code id="command">python train_free.py --prompt &#x27;a b&#x27; --eta=0</code>' in page
     assert page.count("<video ") == 2
     assert [re.findall("<title>(.*?)</title>", page)[i] for i in (1, 2, 3)] == [
         "Temporal consistency tau (Eq. 1)",
@@ -111,10 +112,39 @@ def test_each_subject_has_the_colour_of_its_boxes():
         (["--seed", "1", "7", "--eta", "0"], "python train_free.py --eta 0 --seed 7"),
         (["--prompt", "a", "--prompt=b c"], "python train_free.py '--prompt=b c'"),
         (["--prompt", "b c"], "python train_free.py --prompt 'b c'"),
+        (["--box-from", "0,0,1,1", "--subject", "b"], "python train_free.py --box-from 0,0,1,1 --subject b"),
+        (["--boxes=a.json", "--eta", "0"], "python train_free.py --eta 0 --boxes 'my run/trajectory.json'"),
+        (
+            ["--seed", "1", "7", "--prompt", "b c", "--prompt", "d", "--subject", "b", "--boxes", "a", "--resample"],
+            "python train_free.py --boxes 'my run/trajectory.json' --seed 7",
+        ),
     ],
 )
 def test_the_command_repeats_this_video_alone(arguments, command):
-    assert repeating_command({"arguments": arguments, "seed": 7, "prompt": "b c"}) == command
+    run = {"arguments": arguments, "seed": 7, "prompt": "b c"}
+    assert repeating_command(run, Path("my run")) == command
+
+
+def test_the_command_names_the_folder_that_the_run_became(pipeline, ball, tmp_path):
+    """Another one took the name while the files were written."""
+    pipeline.unet.checkpoint_activations = False
+    result = generate(pipeline, None, ball, recommended(pipeline, "mask"))
+    facts = {"arguments": ["--boxes", "a.json"], "method": "mask", "fps": 8} | describe(pipeline, result, ball, {})
+    for taken, name in ((False, "run"), (True, "other-2")):
+
+        def take(_folder, taken=taken):
+            if taken:
+                (tmp_path / "other").mkdir()
+
+        folder = write_run(tmp_path / name.removesuffix("-2"), result, ball, 8, facts, [take])
+        assert folder == tmp_path / name
+        assert f"--boxes {folder / 'trajectory.json'}</code>" in (folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_where_a_run_was_resumed_is_told(folder):
+    assert '<tr><th scope="row">resumed after step</th><td>–</td></tr>' in make_report(folder)
+    edit(folder, resumed=[{"step": 3}, {"step": 7}])
+    assert '<tr><th scope="row">resumed after step</th><td>3, 7</td></tr>' in make_report(folder)
 
 
 def test_a_column_is_a_number_for_each_step():
@@ -141,7 +171,8 @@ def test_the_command_writes_the_page(folder, capsys):
 
 
 def test_what_is_no_run_is_said_in_one_sentence(folder, tmp_path, capsys):
-    (folder / "video.mp4").unlink()
+    for name in ("video.mp4", "report.html"):
+        (folder / name).unlink()
     edit(tmp_path / "run", records=[])
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "run.json").write_text("{")

@@ -1,6 +1,7 @@
 """Video and picture files: what is written can be read back, whole, by an independent reader."""
 
 import os
+import wave
 from fractions import Fraction
 
 import av
@@ -11,7 +12,16 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from evaluation import video
-from evaluation.video import contact_sheet, draw_boxes, enlarge, write_mp4, write_png, write_pngs
+from evaluation.video import (
+    contact_sheet,
+    draw_boxes,
+    enlarge,
+    read_video,
+    write_lossless,
+    write_mp4,
+    write_png,
+    write_pngs,
+)
 
 COLORS = {"red": (200, 30, 30), "green": (40, 180, 60), "blue": (30, 60, 200), "gray": (128, 128, 128)}
 
@@ -114,6 +124,73 @@ def test_a_folder_that_is_missing_is_named(tmp_path):
         with pytest.raises(FileNotFoundError) as raised:
             write(tmp_path / "missing" / name)
         assert raised.value.filename == str(tmp_path / "missing" / name)
+
+
+# ---- Without loss ---------------------------------------------------------------------------------------------------
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(1, 6), st.integers(8, 35), st.integers(8, 35), st.integers(0, 99))
+def test_lossless_is_bit_for_bit_at_any_size(tmp_path_factory, frames, height, width, seed):
+    video = np.random.default_rng(seed).integers(0, 256, (frames, height, width, 3), dtype=np.uint8)
+    path = tmp_path_factory.mktemp("lossless") / "a.mkv"
+    write_lossless(path, video)
+    assert np.array_equal(read_video(path), video)
+
+
+def test_lossless_keeps_frames_that_repeat(tmp_path):
+    """Six frames of which four repeat the one before: formats of pictures that move merge such frames."""
+    frames = plain(*[COLORS["red"]] * 3, *[COLORS["blue"]] * 3, height=5, width=7)
+    write_lossless(tmp_path / "a.mkv", frames)
+    assert np.array_equal(read_video(tmp_path / "a.mkv"), frames)
+    with av.open(str(tmp_path / "a.mkv")) as container:
+        assert container.streams.video[0].codec_context.name == "ffv1"
+
+
+def test_the_same_frames_are_the_same_file(tmp_path):
+    frames = np.random.default_rng(0).integers(0, 256, (4, 96, 128, 3), dtype=np.uint8)
+    for name in ("a.mkv", "b.mkv"):
+        write_lossless(tmp_path / name, frames)
+    assert (tmp_path / "a.mkv").read_bytes() == (tmp_path / "b.mkv").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mkv", "b.mkv"]  # nothing unfinished
+
+
+def test_an_mp4_is_read_as_its_decoder_gives_it(tmp_path):
+    frames = plain(*COLORS.values(), height=256, width=256)
+    write_mp4(tmp_path / "a.mp4", frames, fps=8)
+    read = read_video(tmp_path / "a.mp4")
+    assert np.array_equal(read, read_mp4(tmp_path / "a.mp4")[0])
+    assert np.abs(read.astype(int) - frames).max() <= 4
+
+
+@pytest.mark.parametrize("content", [b"", b"a red ball " * 99, None])
+def test_what_is_no_video_is_named_and_not_read(tmp_path, content):
+    path = tmp_path / "a.mkv"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"a\.mkv is not a video that can be read \((Invalid data|No such file)"):
+        read_video(path)
+
+
+def test_a_file_of_sound_holds_no_frames(tmp_path):
+    with wave.open(str(tmp_path / "a.wav"), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(8000)
+        file.writeframes(bytes(1600))
+    with pytest.raises(ValueError, match=r"a\.wav is a file without frames of a video"):
+        read_video(tmp_path / "a.wav")
+
+
+def test_a_video_that_was_cut_short_has_fewer_frames(tmp_path):
+    """So that whoever counts them knows."""
+    frames = np.random.default_rng(0).integers(0, 256, (8, 32, 48, 3), dtype=np.uint8)
+    write_lossless(tmp_path / "a.mkv", frames)
+    whole = (tmp_path / "a.mkv").read_bytes()
+    (tmp_path / "a.mkv").write_bytes(whole[: len(whole) // 2])
+    read = read_video(tmp_path / "a.mkv")
+    assert 0 < len(read) < 8
+    assert np.array_equal(read[0], frames[0])
 
 
 # ---- Pictures ------------------------------------------------------------------------------------------------------

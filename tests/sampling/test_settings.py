@@ -12,6 +12,7 @@ RECOMMENDED = SamplingSettings(
     steps=25,
     guidance_scale=3.0,
     eta=0.1,
+    where=("up", "mid"),
     axis="channel",
     grid="cover",
     c_g=60.0,
@@ -32,10 +33,10 @@ TABLE = {
     "plain": (None, 0, None, False, 0, 0),
     "peekaboo": (("up", "mid", "temporal"), 2, "hidden", False, 0, 0),
     "trailblazer": (None, 5, None, False, 0, 0),
-    "mask": (("up",), 4, "hidden", False, 0, 0),
-    "mask-norm": (("up",), 4, "hidden", True, 0, 0),
-    "mask-norm+id": (("up",), 4, "hidden", True, 2, 0),
-    "full": (("up",), 4, "hidden", True, 2, None),
+    "mask": (None, None, None, False, 0, 0),
+    "mask-norm": (None, None, None, True, 0, 0),
+    "mask-norm+id": (None, None, None, True, None, 0),
+    "full": (None, None, None, True, None, None),
     "paper": (("up",), 4, "hidden", True, 2, 10_000),
 }
 
@@ -52,6 +53,12 @@ def test_presets_are_the_table(name):
         expected = getattr(RECOMMENDED, column) if expected is None else expected
         assert getattr(settings, column) == expected, column
     assert settings.attention == ("self", "cross")
+
+
+@pytest.mark.parametrize("name", ["mask", "mask-norm", "mask-norm+id", "full", "paper"])
+def test_over_the_defaults_masks_are_the_papers(name):
+    settings = preset(name)
+    assert (settings.where, settings.frozen_steps, settings.start_token) == (("up",), 4, "hidden")
 
 
 @pytest.mark.parametrize("name", TABLE)

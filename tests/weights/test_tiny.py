@@ -77,3 +77,11 @@ def test_seeds_differ_and_repeat(tiny):
     one, same, other = (generate(tiny, "a red ball", settings=two_steps, seed=seed).latents for seed in (1, 1, 2))
     assert torch.equal(one, same)
     assert not torch.allclose(one, other)
+
+
+def test_no_token_knows_another(tiny):
+    """What stands behind a word and what pads the prompt know nothing of the word: only a mask can take it away."""
+    ball, cross = tiny.text_encoder.encode(["a red ball over the grass", "a red cross over the grass"])
+    changed = tiny.text_encoder.subject_tokens("a red ball over the grass", "ball")
+    assert torch.equal(ball[~changed], cross[~changed])
+    assert not torch.allclose(ball[changed], cross[changed])

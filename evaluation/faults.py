@@ -1,0 +1,64 @@
+"""What is said when a run cannot begin or go on: one sentence, and how to resume it."""
+
+import shlex
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+MEMORY_RAN_OUT = (  # the fractions are those of weights.memory
+    "memory ran out; --checkpoint-activations leaves a sixth of what the prior's gradient keeps, --sequential-guidance "
+    "half of the U-Net's activations, --frames-per-chunk 1 a quarter of the decoder's, --offload the U-Net alone on "
+    "the GPU while it works; smaller --frames, --height and --width need less of all"
+)
+
+
+def explain(error: BaseException) -> str | None:
+    """One sentence for what the user can mend; None for a fault of the program, whose traceback is wanted."""
+    if isinstance(error, OSError):
+        reason = error.strerror or str(error)
+        return reason if error.filename is None else f"{error.filename}: {reason}"
+    if isinstance(error, ValueError):
+        return str(error)
+    import torch  # takes seconds; a slip on the command line is answered before
+
+    from sampling.sampler import NonFiniteLatents
+
+    if isinstance(error, NonFiniteLatents):
+        return str(error)
+    if isinstance(error, torch.cuda.OutOfMemoryError | MemoryError) or "t allocate memory" in str(error):
+        return MEMORY_RAN_OUT
+    return None
+
+
+@contextmanager
+def resumable(folder: Path) -> Iterator[None]:
+    """Whatever stops a run in `folder` ends in a message with the command that goes on.
+
+    Only latents that are not finite leave nothing behind: going on would end in the same place.
+    """
+    from sampling.sampler import NonFiniteLatents
+
+    how = f"to go on: python train_free.py --resume {shlex.quote(str(folder))}"
+    try:
+        yield
+    except NonFiniteLatents:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"finished runs are kept; {how}") from None
+    except Exception as error:
+        sentence = explain(error)
+        if sentence is None:
+            print(how, file=sys.stderr)  # above the traceback
+            raise
+        also = ", with any of the first four" if sentence == MEMORY_RAN_OUT else ""
+        raise ValueError(f"{sentence}; {how}{also}") from error
+
+
+def show_warning(message: Warning | str, *_: object) -> None:
+    """In place of `warnings.showwarning`: one line, above a progress bar if there is one."""
+    from tqdm import tqdm
+
+    tqdm.write(f"warning: {message}", file=sys.stderr)

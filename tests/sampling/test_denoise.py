@@ -1,0 +1,254 @@
+"""The guidance halves in one call or apart: equal numbers and gradients, and what is kept for the backward pass."""
+
+import copy
+from contextlib import contextmanager
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from adaptation.attention_masks import AttentionControl
+from adaptation.trailblazer import TrailBlazerControl
+from adaptation.trajectory import Trajectory
+from model.config import UNetConfig, VAEConfig
+from model.unet import UNet3D
+from model.vae import AutoencoderKL
+from sampling import generate as generate_module
+from sampling.denoise import make_denoise, off_device
+from sampling.generate import generate
+from sampling.sampler import _gradients
+from sampling.settings import SamplingSettings
+
+BOXES = torch.tensor([[[0.0, 0.0, 0.5, 0.5], [0.2, 0.2, 0.7, 0.7], [0.5, 0.5, 1.0, 1.0]]])
+BALL = Trajectory(BOXES, ["ball"], "a ball")
+TOKENS = torch.tensor([[False, True, False, False]])
+ALPHA_BAR = torch.tensor(0.3, dtype=torch.float64)
+TWO = SamplingSettings(steps=2, frozen_steps=1, iterations=1, c_g=50.0)
+
+
+@pytest.fixture(scope="module")
+def random_unet():
+    torch.manual_seed(0)
+    unet = UNet3D(
+        UNetConfig(
+            down_block_types=("CrossAttnDownBlock3D", "DownBlock3D"),
+            up_block_types=("UpBlock3D", "CrossAttnUpBlock3D"),
+            block_out_channels=(16, 16),
+            layers_per_block=1,
+            norm_num_groups=8,
+            cross_attention_dim=16,
+            attention_head_dim=8,
+        )
+    )
+    return unet.eval().requires_grad_(False)
+
+
+@pytest.fixture
+def unet(random_unet):
+    return copy.deepcopy(random_unet)
+
+
+@pytest.fixture
+def latents():
+    return torch.randn(1, 4, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture
+def text():
+    return torch.randn(2, 4, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+
+
+CONTROLS = {
+    "none": lambda: None,
+    "masks": lambda: AttentionControl(Trajectory(BOXES, ["ball"], "").rasterize(8, 8), TOKENS, normalize=True),
+    "edit": lambda: TrailBlazerControl(BOXES, TOKENS, strengthen=0.1, weaken=0.01),
+}
+
+
+# ---- Equal results -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("control", CONTROLS)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
+def test_the_halves_apart_equal_the_guidance_batch(unet, latents, text, control, dtype, tolerance):
+    unet.to(dtype)
+    made = CONTROLS[control]()
+    with torch.no_grad():
+        together, apart = (
+            make_denoise(unet, text, made, sequential=sequential)(latents.to(dtype), 500, True)
+            for sequential in (False, True)
+        )
+    for one, other in zip(apart, together, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=tolerance)
+    assert (together[0] - together[1]).abs().max() > 100 * tolerance  # the halves are not the same
+
+
+def test_a_control_acts_in_frozen_steps_alone(unet, latents, text):
+    unet.double()
+    plain, masked = (make_denoise(unet, text, CONTROLS[name](), sequential=True) for name in ("none", "masks"))
+    with torch.no_grad():
+        assert torch.equal(masked(latents, 500, False)[1], plain(latents, 500, False)[1])
+        assert not torch.equal(masked(latents, 500, True)[1], plain(latents, 500, True)[1])
+
+
+@pytest.mark.parametrize("checkpointed", [False, True])
+@pytest.mark.parametrize("control", ["none", "masks"])
+@pytest.mark.parametrize("prior_gradient", ["full", "conditional", "detached"])
+def test_gradients_are_those_of_the_guidance_batch(unet, latents, text, control, prior_gradient, checkpointed):
+    unet.double().checkpoint_activations = checkpointed
+    settings, made = SamplingSettings(prior_gradient=prior_gradient), CONTROLS[control]()
+
+    def gradients(**how):
+        return _gradients(make_denoise(unet, text, made, **how), latents, 500, True, ALPHA_BAR, settings, BOXES)
+
+    expected = gradients()  # one call, differentiated as a whole
+    for how in ({"prior_gradient": prior_gradient}, {"prior_gradient": prior_gradient, "sequential": True}):
+        for one, other in zip(gradients(**how), expected, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
+    assert expected[0].abs().max() > 1e-5
+
+
+# ---- What is kept, and what is run ---------------------------------------------------------------------------------
+
+
+@contextmanager
+def kept_bytes(kept):
+    """Records {address: bytes} of every storage that autograd keeps; the packed tensors stay as they are."""
+
+    def pack(x):
+        kept[x.untyped_storage().data_ptr()] = x.untyped_storage().nbytes()
+        return x
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
+        yield
+
+
+def kept_by(unet, denoise, z):
+    """Bytes that autograd keeps beside the weights after one call."""
+    kept = {}
+    with kept_bytes(kept):
+        outputs = denoise(z.clone().requires_grad_(), 500, False)  # alive, so that no address is used twice
+    weights = {p.untyped_storage().data_ptr() for p in unet.parameters()}
+    del outputs
+    return sum(size for address, size in kept.items() if address not in weights)
+
+
+def test_each_way_keeps_what_it_needs(unet, latents, text):
+    """One half alone keeps less than the batch of two, and more than half of it: both share the layers before text."""
+    unet.double()
+    batch = kept_by(unet, make_denoise(unet, text, None), latents)
+    half = kept_by(unet, lambda z, t, frozen: unet(z, t, text[1:]), latents)
+    conditional = kept_by(unet, make_denoise(unet, text, None, prior_gradient="conditional"), latents)
+    sequential = kept_by(unet, make_denoise(unet, text, None, sequential=True), latents)
+    assert batch / 2 < half < 0.7 * batch
+    assert conditional == half
+    assert half <= sequential < 1.02 * half  # beside the second half, what the first is computed again from
+
+
+@pytest.mark.parametrize(
+    ("prior_gradient", "sequential", "halves"),
+    [
+        ("full", False, [(2, True)]),
+        ("conditional", False, [(1, False), (1, True)]),
+        ("detached", False, [(2, False)]),
+        ("full", True, [(1, True), (1, True), (1, True)]),  # the first again, in the backward pass
+        ("conditional", True, [(1, False), (1, True)]),
+        ("detached", True, [(1, False), (1, False)]),
+    ],
+)
+def test_which_halves_are_run_and_differentiated(unet, latents, text, prior_gradient, sequential, halves):
+    calls = []
+    unet.double().register_forward_pre_hook(lambda _, args: calls.append((len(args[2]), torch.is_grad_enabled())))
+    denoise = make_denoise(unet, text, None, prior_gradient=prior_gradient, sequential=sequential)
+    settings = SamplingSettings(prior_gradient=prior_gradient)
+    with torch.no_grad():
+        _gradients(denoise, latents, 500, False, ALPHA_BAR, settings, BOXES)
+    assert calls == halves
+    assert all(p.grad is None for p in unet.parameters())
+
+
+def test_linear_layers_keep_nothing_for_their_weights(unet, latents, text):
+    """Without a gradient of its own a linear layer needs its weight alone: its inputs are not kept on its account.
+
+    With requires_grad on the weights, each input is kept too, so that there is more.
+    """
+    unet.double()
+    denoise = make_denoise(unet, text, None)
+    frozen = kept_by(unet, denoise, latents)
+    assert frozen < 0.8 * kept_by(unet.requires_grad_(), denoise, latents)
+    layer, x, kept = nn.Linear(3, 5).requires_grad_(False), torch.randn(2, 3, requires_grad=True), {}
+    with kept_bytes(kept):
+        layer(x)
+    assert set(kept) == {layer.weight.untyped_storage().data_ptr()}
+
+
+# ---- Off the device ------------------------------------------------------------------------------------------------
+
+
+class Part:
+    def __init__(self):
+        self.places = []
+
+    def to(self, device):
+        self.places.append(str(device))
+
+
+def test_parts_leave_the_device_and_come_back_whatever_happens():
+    parts = Part(), Part()
+    with pytest.raises(RuntimeError, match="out of memory"), off_device(parts, torch.device("cuda", 1)):
+        assert [part.places for part in parts] == [["cpu"], ["cpu"]]
+        raise RuntimeError("out of memory")
+    assert [part.places for part in parts] == [["cpu", "cuda:1"]] * 2
+
+
+def test_on_a_cpu_nothing_is_moved_and_that_is_said():
+    part = Part()
+    with pytest.warns(UserWarning, match="offload moves nothing"), off_device([part], torch.device("cpu")):
+        pass
+    assert part.places == []
+
+
+@pytest.fixture
+def pipeline(unet, schedule, text):
+    encoder = SimpleNamespace(
+        model=nn.Linear(1, 1), encode=lambda prompts: text.float(), subject_tokens=lambda *_: TOKENS[0]
+    )
+    vae = AutoencoderKL(VAEConfig(block_out_channels=(8,) * 4, layers_per_block=1, norm_num_groups=4))
+    defaults = SimpleNamespace(frames=3, height=64, width=64, prompt="a ball", settings={})
+    return SimpleNamespace(
+        unet=unet, vae=vae.eval().requires_grad_(False), text_encoder=encoder, schedule=schedule, defaults=defaults
+    )
+
+
+def test_generate_encodes_before_and_decodes_after_the_parts_are_away(pipeline, text, monkeypatch):
+    events = []
+
+    @contextmanager
+    def record(parts, device):
+        assert parts == [pipeline.vae, pipeline.text_encoder.model]
+        events.append("away")
+        yield
+        events.append("back")
+
+    monkeypatch.setattr(generate_module, "off_device", record)
+    pipeline.text_encoder.encode = lambda prompts: events.append("encode") or text.float()
+    pipeline.unet.register_forward_pre_hook(lambda *_: events.append("U-Net") if events[-1] != "U-Net" else None)
+    pipeline.vae.decoder.register_forward_pre_hook(lambda *_: events.append("decode"))
+    generate(pipeline, None, BALL, TWO, offload=True)
+    assert events == ["encode", "away", "U-Net", "back", "decode"]
+
+
+def test_generate_the_same_video_one_half_after_the_other(pipeline):
+    pipeline.unet.double()  # Mask Normalization sorts: rounding that swaps two values would show
+    sizes = []
+    pipeline.unet.register_forward_pre_hook(lambda _, args: sizes.append(len(args[2])))
+    together = generate(pipeline, None, BALL, TWO)
+    assert set(sizes) == {2}
+    sizes.clear()
+    apart = generate(pipeline, None, BALL, TWO, sequential_guidance=True)
+    assert set(sizes) == {1}
+    torch.testing.assert_close(apart.latents, together.latents, rtol=0, atol=1e-5)
+    with pytest.warns(UserWarning, match="offload moves nothing"):
+        here = generate(pipeline, None, BALL, TWO, offload=True)
+    assert torch.equal(here.latents, together.latents)
