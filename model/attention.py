@@ -139,7 +139,8 @@ class GEGLU(nn.Module):
         self.proj = nn.Linear(channels, 2 * inner)
 
     def forward(self, x: Tensor) -> Tensor:
-        value, gate = self.proj(x).chunk(2, dim=-1)
+        halves = zip(self.proj.weight.chunk(2), self.proj.bias.chunk(2), strict=True)
+        value, gate = (F.linear(x, weight, bias) for weight, bias in halves)  # each whole in memory, not interleaved
         return value * F.gelu(gate)
 
 

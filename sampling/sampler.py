@@ -75,7 +75,7 @@ def initial_state(seeds: Sequence[int], shape: Sequence[int], device: torch.devi
     return State(step=0, z=streams.draw("latent", shape).to(device), streams=streams)
 
 
-@torch.no_grad()  # torch lifts it while the generator is suspended; `_gradients` lifts it where the prior needs it
+@torch.no_grad()  # torch lifts it while the generator is suspended; `gradients` lifts it where the prior needs it
 def sample(
     denoise: Denoise,
     schedule: NoiseSchedule,
@@ -101,7 +101,7 @@ def sample(
         terms = []
 
         for m in range(settings.iterations if refined else 0):  # 3: for m = 1 to M do
-            G_g, G_p = _gradients(denoise, z, t, frozen, alpha_bar, settings, boxes)  # 4, 5: one call for both
+            G_g, G_p = gradients(denoise, z, t, frozen, alpha_bar, settings, boxes)  # 4, 5: one call for both
             noise = state.streams.draw("refinement", shape, step, m).to(z)
             z = intrinsic_step(z, G_p, G_g, eta_l, eta_k, settings.c_g, noise)  # 6: Eq. 2
             terms.append(torch.stack([_rms(eta_l * settings.c_g * G_g), _rms(eta_l * G_p), _rms(eta_k * noise)]))
@@ -120,7 +120,7 @@ def sample(
         yield state  # 9, 10: the last one is z_0
 
 
-def _gradients(
+def gradients(
     denoise: Denoise,
     z: Tensor,
     t: int,

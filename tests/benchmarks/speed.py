@@ -45,7 +45,7 @@ from adaptation.intrinsic_denoising import intrinsic_step, step_sizes
 from adaptation.trajectory import Trajectory
 from sampling.denoise import make_denoise
 from sampling.generate import generate, recommended
-from sampling.sampler import _gradients
+from sampling.sampler import gradients
 from sampling.settings import CHOICES, SamplingSettings
 from weights.load import load_pipeline
 
@@ -84,7 +84,7 @@ def refine(args: argparse.Namespace) -> None:
 
         def call() -> None:
             network.checkpoint_activations = checkpointed
-            G_g, G_p = _gradients(denoise, z, T, frozen, alpha_bar, settings, boxes)
+            G_g, G_p = gradients(denoise, z, T, frozen, alpha_bar, settings, boxes)
             intrinsic_step(z, G_p, G_g, eta_l, eta_k, settings.c_g, noise)
             network.checkpoint_activations = False
 

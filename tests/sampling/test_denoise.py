@@ -17,7 +17,7 @@ from model.vae import AutoencoderKL
 from sampling import generate as generate_module
 from sampling.denoise import make_denoise, off_device
 from sampling.generate import generate
-from sampling.sampler import _gradients
+from sampling.sampler import gradients
 from sampling.settings import SamplingSettings
 
 BOXES = torch.tensor([[[0.0, 0.0, 0.5, 0.5], [0.2, 0.2, 0.7, 0.7], [0.5, 0.5, 1.0, 1.0]]])
@@ -99,12 +99,12 @@ def test_gradients_are_those_of_the_guidance_batch(unet, latents, text, control,
     unet.double().checkpoint_activations = checkpointed
     settings, made = SamplingSettings(prior_gradient=prior_gradient), CONTROLS[control]()
 
-    def gradients(**how):
-        return _gradients(make_denoise(unet, text, made, **how), latents, 500, True, ALPHA_BAR, settings, BOXES)
+    def both(**how):
+        return gradients(make_denoise(unet, text, made, **how), latents, 500, True, ALPHA_BAR, settings, BOXES)
 
-    expected = gradients()  # one call, differentiated as a whole
+    expected = both()  # one call, differentiated as a whole
     for how in ({"prior_gradient": prior_gradient}, {"prior_gradient": prior_gradient, "sequential": True}):
-        for one, other in zip(gradients(**how), expected, strict=True):
+        for one, other in zip(both(**how), expected, strict=True):
             torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
     assert expected[0].abs().max() > 1e-5
 
@@ -163,7 +163,7 @@ def test_which_halves_are_run_and_differentiated(unet, latents, text, prior_grad
     denoise = make_denoise(unet, text, None, prior_gradient=prior_gradient, sequential=sequential)
     settings = SamplingSettings(prior_gradient=prior_gradient)
     with torch.no_grad():
-        _gradients(denoise, latents, 500, False, ALPHA_BAR, settings, BOXES)
+        gradients(denoise, latents, 500, False, ALPHA_BAR, settings, BOXES)
     assert calls == halves
     assert all(p.grad is None for p in unet.parameters())
 
