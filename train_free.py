@@ -9,16 +9,15 @@ import time
 import warnings
 import webbrowser
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
+from adaptation.trajectory_file import check_letters
 from evaluation.faults import explain, resumable, show_warning
 from evaluation.page import drop_flags
 from sampling.settings import CHOICES, COUNTS, NUMBERS, PRESETS, SUBSETS, SamplingSettings
-
-if TYPE_CHECKING:  # what takes seconds to import is imported where it is used, so that --help and faults answer at once
-    from evaluation.unfinished import Unfinished
 
 EXAMPLE = {  # what runs when neither a prompt nor boxes are given
     "prompt": ["a red ball moving over the grass"],
@@ -52,8 +51,7 @@ SETTINGS = {  # flag: help; what values it takes is in sampling.settings
 }
 ABOUT_BOXES = ("subject", "compare", "record_activations", "show_masks")  # not settings; mean nothing without boxes
 NEED_NO_BOXES = ("steps", "guidance_scale", "eta", "iterations", "gamma", "refine_steps")
-# Options that save memory; --resume takes these, and no others.
-MEMORY = ("checkpoint_activations", "sequential_guidance", "offload", "frames_per_chunk")
+MEMORY = ("checkpoint_activations", "sequential_guidance", "offload", "frames_per_chunk")  # --resume takes these alone
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -65,7 +63,7 @@ def main(argv: list[str] | None = None) -> int:
             check(arguments)
             draw(arguments) if arguments.draw else run_all(arguments)
     except KeyboardInterrupt as stop:
-        print(f"interrupted: {stop or 'no run had begun'}", file=sys.stderr)
+        print(f"interrupted: {str(stop) or 'no run was under way; finished ones are kept'}", file=sys.stderr)
         return 130
     except Exception as error:
         sentence = explain(error)
@@ -134,6 +132,8 @@ def parse(argv: list[str]) -> argparse.Namespace:
 
     With --resume: those of the unfinished run, and over them the options that save memory.
     """
+    for word in argv:
+        check_letters("an argument", word)
     unfinished = None
     asked, others = add_resume(Parser(add_help=False, allow_abbrev=False)).parse_known_args(argv)
     if asked.resume is not None:
@@ -214,7 +214,7 @@ def _box(text: str) -> tuple[float, ...]:
 
 def run_all(arguments: argparse.Namespace) -> None:
     """One video for each prompt and seed; every fault that can be found is found before the first begins."""
-    import torch
+    import torch  # what takes seconds to import is imported where it is used, so that --help and slips answer at once
 
     from evaluation.activations import load_figure
     from evaluation.outputs import check_output, check_space, circumstances, folder_name
@@ -223,7 +223,7 @@ def run_all(arguments: argparse.Namespace) -> None:
     from sampling.generate import make_plan, recommended
     from weights.load import load_pipeline
 
-    unfinished: Unfinished | None = arguments.unfinished
+    unfinished = arguments.unfinished  # an Unfinished to go on with, or None
     prompts = arguments.prompt or [None]  # None: the trajectory's, or else the checkpoint's
     runs = [(prompt, seed) for prompt in prompts for seed in arguments.seed]
     if unfinished is None:
@@ -252,19 +252,19 @@ def run_all(arguments: argparse.Namespace) -> None:
     if unfinished is not None:
         settings, first = unfinished.settings, unfinished.begun["run"]
     size = {name: getattr(arguments, name) for name in SIZE}
-    plans = {prompt: make_plan(pipeline, prompt, trajectory, settings, **size) for prompt in prompts}
-    check_fit(arguments, pipeline, plans.values(), given)
     parent = (arguments.out or Path("outputs")) if unfinished is None else unfinished.folder.parent
     check_space(parent, (len(runs) - first) * math.prod(size.values()))
+    plans = {prompt: make_plan(pipeline, prompt, trajectory, settings, **size) for prompt in prompts}
+    check_fit(arguments, pipeline, plans.values(), given)
 
     if unfinished is not None:
-        unfinished = go_on(unfinished, arguments.argv, facts)
+        unfinished = go_on(unfinished, arguments.argv, facts, [plans[prompt].shape for prompt, _ in runs])
     for run, (prompt, seed) in list(enumerate(runs))[first:]:
         if unfinished is None:
             alone = arguments.out is not None and len(runs) == 1
             target = parent if alone else parent / folder_name(plans[prompt].prompt, seed)
             unfinished = begin(target, arguments.argv, run, seed, settings, trajectory, facts)
-        with resumable(unfinished.folder):
+        with closing(unfinished), resumable(unfinished.folder):
             label = f"video {run + 1} of {len(runs)}"
             print(make_run(arguments, pipeline, unfinished, prompt, label, given, loading), flush=True)
         unfinished = None

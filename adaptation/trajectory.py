@@ -33,9 +33,11 @@ class Trajectory:
             raise ValueError(f"boxes must be float32 or float64 of shape (K, F, 4) with K, F >= 1, not {dtype} {shape}")
         if isinstance(self.subjects, str) or len(self.subjects) != shape[0]:
             raise ValueError(f"boxes of {shape[0]} subjects need a list of as many phrases, not {self.subjects!r}")
-        for subject, track in zip(self.subjects, self.boxes.tolist(), strict=True):
-            for frame, box in enumerate(track):
-                _checked_box(box, f"subject {reprlib.repr(subject)}, frame {frame}")
+        x1, y1, x2, y2 = rearrange(self.boxes, "k f xyxy -> xyxy k f")
+        inside = (x1 >= 0) & (y1 >= 0) & (x2 <= 1) & (y2 <= 1) & (x1 < x2) & (y1 < y2)
+        absent = self.boxes.isnan().all(-1)
+        for k, frame in (~(inside | absent)).nonzero().tolist():
+            _checked_box(self.boxes[k, frame], f"subject {reprlib.repr(self.subjects[k])}, frame {frame}")
 
     @classmethod
     def load(cls, path: str | Path, frames: int | None = None) -> "Trajectory":
@@ -162,19 +164,25 @@ def _checked_box(box: Box, where: str) -> list[float]:
     if box is None:
         return [math.nan] * 4
     values = box.tolist() if hasattr(box, "tolist") else box
-    shown = reprlib.repr(values)
+    if fault := _box_fault(values):
+        raise ValueError(f"{where}: {fault}")
+    return [float(v) for v in values]
+
+
+def _box_fault(values: object) -> str:
+    """What is wrong with x1 y1 x2 y2, or "" for a box, and for the four NaN of an absent subject."""
     numbers = isinstance(values, list | tuple) and all(
         isinstance(v, int | float) and not isinstance(v, bool) for v in values
     )
     if not numbers or len(values) != 4:
-        raise ValueError(f"{where}: a box is four numbers x1 y1 x2 y2 or null, not {shown}")
+        return f"a box is four numbers x1 y1 x2 y2 or null, not {reprlib.repr(values)}"
     if all(v != v for v in values):
-        return [math.nan] * 4
+        return ""
     if any(v != v or abs(v) == math.inf for v in values):
-        raise ValueError(f"{where}: the box {shown} is not finite")
+        return f"the box {reprlib.repr(values)} is not finite"
     if not all(0 <= v <= 1 for v in values):
-        raise ValueError(f"{where}: the box {shown} reaches outside the frame, whose coordinates go from 0 to 1")
+        return f"the box {reprlib.repr(values)} reaches outside the frame, whose coordinates go from 0 to 1"
     x1, y1, x2, y2 = values
     if x2 <= x1 or y2 <= y1:
-        raise ValueError(f"{where}: the box {shown} is empty, since x1 y1 x2 y2 need x1 < x2 and y1 < y2")
-    return [float(v) for v in values]
+        return f"the box {reprlib.repr(values)} is empty, since x1 y1 x2 y2 need x1 < x2 and y1 < y2"
+    return ""

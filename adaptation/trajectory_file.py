@@ -25,6 +25,7 @@ from typing import NoReturn
 MAX_BYTES = 4 * 2**20
 MAX_FRAMES = 10_000
 MAX_SUBJECTS = 64
+MAX_TEXT = 50_000  # characters of a prompt, of which a few dozen words are read
 
 # One subject's path: a list with a box for each frame, or {frame: box}. The boxes themselves are not checked here.
 Track = list[object] | dict[int, object]
@@ -51,6 +52,14 @@ def write_bytes(path: str | Path, content: bytes) -> None:
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def check_letters(what: str, text: str) -> None:
+    """Refuse what no tokenizer and no file in UTF-8 can take, or only in a long time."""
+    if len(text) > MAX_TEXT:
+        raise ValueError(f"{what} has {len(text)} characters, more than the {MAX_TEXT} that are allowed")
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise ValueError(f"{what} holds half a character, a lone surrogate, in {reprlib.repr(text)}; write it in UTF-8")
 
 
 def parse(content: bytes) -> tuple[str, list[str], list[Track]]:
@@ -126,12 +135,11 @@ def _check_keys(members: dict[str, object], known: tuple[str, ...], where: str) 
 
 
 def _text(members: dict[str, object], key: str) -> str:
-    """A text that says something and that any tokenizer can take."""
+    """A text that says something."""
     value = members.get(key)
     if not isinstance(value, str) or not value.strip():
         raise ValueError(f"{key!r} is a text of at least one word, not {reprlib.repr(value)}")
-    if any("\ud800" <= character <= "\udfff" for character in value):
-        raise ValueError(f"{key!r} holds half a character, a lone surrogate, in {reprlib.repr(value)}")
+    check_letters(repr(key), value)
     return value
 
 

@@ -28,6 +28,7 @@ from sampling.generate import Result
 
 PACKAGES = ("train-free", "torch", "transformers", "tokenizers", "safetensors", "einops", "numpy", "av", "pillow")
 SUFFIX = ".unfinished"
+LONGEST_NAME = 255 - len("-1000")  # bytes that a file system allows, and room for a number behind it
 
 
 def folder_name(prompt: str, seed: int) -> str:
@@ -43,6 +44,8 @@ def unfinished_folder(target: Path) -> Path:
 
 def check_output(out: Path | None, several: bool) -> None:
     """Refuse a place that cannot be written to before time is spent; `out` None is outputs/."""
+    if out is not None and len(os.fsencode(out.name + SUFFIX)) > LONGEST_NAME:
+        raise ValueError(f"--out has a name of {len(out.name)} letters, too long for a folder; name a shorter one")
     if out is not None and not several and os.path.lexists(out):
         raise ValueError(f"--out {out} exists already; name a new folder")
     if out is not None and not several and os.path.lexists(unfinished := unfinished_folder(out)):

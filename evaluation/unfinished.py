@@ -14,7 +14,7 @@ import math
 import os
 import shutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import count
 from pathlib import Path
@@ -32,8 +32,24 @@ from evaluation.store import read_sealed, write_sealed
 from sampling.sampler import State, Streams
 from sampling.settings import SamplingSettings
 
+STATE = "state.safetensors"
+AGAIN = "delete it to begin this video again, with all else as it was"
 COMPARED = ("device", "device_name", "dtype", "threads", "memory")  # and versions: what may change the bits
-NEEDED = ("arguments", "run", "seed", "settings", "trajectory", "model", "versions", "resumed", *COMPARED)
+NEEDED = {  # of begun.json: what each member has to be
+    "arguments": lambda value: isinstance(value, list) and all(isinstance(word, str) for word in value),
+    "run": lambda value: _is_whole(value, 0, 10**9),
+    "seed": lambda value: _is_whole(value, 0, 2**64 - 1),
+    "settings": lambda value: isinstance(value, dict),
+    "trajectory": lambda value: value is None or (isinstance(value, dict) and isinstance(value.get("prompt"), str)),
+    "model": lambda value: isinstance(value, dict) and isinstance(value.get("fingerprint"), str),
+    "versions": lambda value: isinstance(value, dict),
+    "resumed": lambda value: isinstance(value, list) and all(isinstance(n, dict) and "step" in n for n in value),
+    "device": lambda value: isinstance(value, str),
+    "device_name": lambda value: isinstance(value, str),
+    "dtype": lambda value: isinstance(value, str),
+    "threads": lambda value: _is_whole(value, 1, 10_000),
+    "memory": lambda value: isinstance(value, dict),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +59,11 @@ class Unfinished:
     folder: Path
     begun: dict[str, Any]  # begun.json
     lock: IO[bytes] | None  # open as long as this process works on it
+
+    def close(self) -> None:
+        """Let go of the folder; another process may go on with what lies there."""
+        if self.lock is not None:
+            self.lock.close()
 
     @property
     def target(self) -> Path:
@@ -61,8 +82,11 @@ class Unfinished:
         kept = self.begun["trajectory"]
         if kept is None:
             return None
-        boxes = [[[math.nan] * 4 if box is None else box for box in track] for track in kept["boxes"]]
-        return Trajectory(torch.tensor(boxes), kept["subjects"], kept["prompt"])
+        try:
+            boxes = [[[math.nan] * 4 if box is None else box for box in track] for track in kept["boxes"]]
+            return Trajectory(torch.tensor(boxes), kept["subjects"], kept["prompt"])
+        except (TypeError, KeyError, ValueError, RuntimeError):
+            raise ValueError(f"{self.folder} has boxes of another version of this program") from None
 
 
 def begin(
@@ -103,15 +127,24 @@ def open_unfinished(folder: Path) -> Unfinished:
         raise ValueError(f"{folder} is no unfinished run; --resume needs {whole}")
     if missing := [name for name in NEEDED if name not in begun]:
         raise ValueError(f"{folder} was begun by another version of this program: its begun.json has no {missing[0]}")
+    if wrong := [name for name, right in NEEDED.items() if not right(begun[name])]:
+        raise ValueError(f"{folder} was begun by another version of this program: {wrong[0]} is of another form there")
     return Unfinished(folder, begun, _lock(folder))
 
 
-def go_on(unfinished: Unfinished, arguments: list[str], facts: Mapping[str, Any]) -> Unfinished:
+def go_on(
+    unfinished: Unfinished, arguments: list[str], facts: Mapping[str, Any], shapes: Sequence[tuple[int, ...]]
+) -> Unfinished:
     """Note that the run goes on, and under what circumstances; other weights than it was begun with are refused.
 
     arguments: those it was begun with, and the options that save memory which were added
+    shapes: of the latents (C, F, h, w), of each run of the command
     """
     begun, folder = unfinished.begun, unfinished.folder
+    if begun["run"] >= len(shapes):
+        raise ValueError(
+            f"{folder} is said to be video {begun['run'] + 1} of the {len(shapes)} that its arguments ask for"
+        )
     if begun["model"]["fingerprint"] != facts["model"]["fingerprint"]:
         old, new = (model["fingerprint"][:12] for model in (begun["model"], facts["model"]))
         name = facts["model"]["name"]
@@ -121,6 +154,8 @@ def go_on(unfinished: Unfinished, arguments: list[str], facts: Mapping[str, Any]
         told = "; ".join(differences)
         warnings.warn(f"the run goes on otherwise than it began, so its bits may differ: {told}", stacklevel=2)
     state = load_state(unfinished)
+    if state is not None and state.z.shape != (1, *shapes[begun["run"]]):
+        raise ValueError(f"{folder / STATE} holds latents of another size than the run's; {AGAIN}")
     note = {
         "step": 0 if state is None else state.step,
         "same_bits": facts["device"] == "cpu" and not differences,  # a GPU's kernels promise none
@@ -149,26 +184,31 @@ def save_state(unfinished: Unfinished, state: State) -> None:
     """Replace the state kept so far; a process killed meanwhile leaves the old one."""
     z = state.z.cpu().contiguous()
     told = json.dumps({"step": state.step, "records": state.records})
-    write_bytes(
-        unfinished.folder / "state.safetensors", save({"latents": z}, {"state": told, "checksum": _checksum(told, z)})
-    )
+    write_bytes(unfinished.folder / STATE, save({"latents": z}, {"state": told, "checksum": _checksum(told, z)}))
 
 
 def load_state(unfinished: Unfinished, device: torch.device | str = "cpu") -> State | None:
     """The state after the last finished step; None = there is none yet."""
-    path = unfinished.folder / "state.safetensors"
+    path = unfinished.folder / STATE
     if not path.exists():
         return None
     try:
         with safe_open(path, "pt") as file:
             z, metadata = file.get_tensor("latents"), file.metadata()
         whole = metadata["checksum"] == _checksum(metadata["state"], z)
-    except (SafetensorError, KeyError, TypeError):
+        told = json.loads(metadata["state"])
+        whole = whole and z.dtype == torch.float32 and _is_whole(told["step"], 1, unfinished.settings.steps)
+        whole = whole and len(told["records"]) == told["step"]
+    except (OSError, SafetensorError, KeyError, TypeError, json.JSONDecodeError):
         whole = False
     if not whole:
-        raise ValueError(f"{path} is broken; delete it to begin this video again, with all else as it was")
-    told = json.loads(metadata["state"])
-    return State(told["step"], z.to(device), Streams((unfinished.begun["seed"],)), tuple(told["records"]))
+        raise ValueError(f"{path} is broken; {AGAIN}")
+    z = z.clone().to(device)  # a file's tensor lies anywhere in memory, and sums may depend on where it begins
+    return State(told["step"], z, Streams((unfinished.begun["seed"],)), tuple(told["records"]))
+
+
+def _is_whole(value: object, low: int, high: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
 
 
 def _checksum(told: str, z: Tensor) -> str:

@@ -16,10 +16,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from adaptation.trajectory_file import check_letters
+
 if TYPE_CHECKING:
     from transformers import CLIPTextModel, CLIPTokenizer
 
 WORD_END = "</w>"  # the last token of a word ends in it
+SHOWN = 2000  # tokens, more than fill a message: a letter has up to four
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +45,7 @@ class TextEncoder:
         positions = []
         for prompt in prompts:
             ids = self._words(prompt)
-            lost = self._split(ids[self._kept(ids) :])
+            lost = self._split(ids[self._kept(ids) :][:SHOWN])
             if lost:
                 words = textwrap.shorten(" ".join(lost), 500)
                 warnings.warn(f"the prompt is cut to {self.length} tokens, these words are lost: {words}", stacklevel=2)
@@ -57,10 +60,15 @@ class TextEncoder:
         ids, wanted = self._words(prompt), self._words(subject)
         if not wanted:
             raise ValueError("the subject is empty; name it in words of the prompt")
+        if len(wanted) > self.length - 2:
+            raise ValueError(
+                f"the subject {textwrap.shorten(subject, 100)!r} has {len(wanted)} tokens, but only {self.length - 2} of "
+                "a prompt are read; name it in fewer words"
+            )
         starts = [0] + [i for i, ends in enumerate(self._ends_word(ids), start=1) if ends]
         places = [i for i in starts if ids[i : i + len(wanted)] == wanted]
         if not places:
-            words = ", ".join(self._split(ids)) or "none"
+            words = ", ".join(self._split(ids[:SHOWN])) or "none"
             raise ValueError(
                 f"the subject {subject!r} is not in the prompt, whose words are: {textwrap.shorten(words, 300)}"
             )
@@ -92,8 +100,7 @@ class TextEncoder:
         """Token ids of a text's words alone, uncut."""
         if not isinstance(text, str):
             raise ValueError(f"a prompt and a subject must be text, got {text!r}")
-        if any("\ud800" <= letter <= "\udfff" for letter in text):
-            raise ValueError(f"the text {text!r} holds bytes that are no letters; write it in UTF-8")
+        check_letters("a prompt or subject", text)
         return self.tokenizer(text, add_special_tokens=False, verbose=False).input_ids
 
     def _ends_word(self, ids: list[int]) -> list[bool]:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from adaptation.trajectory_file import check_letters
 from model.config import UNetConfig, VAEConfig
 from model.text import TextEncoder, build_text_model, read_tokenizer
 from model.unet import UNet3D
@@ -64,6 +65,7 @@ class Defaults:
             raise ValueError(f"fps must be a number above 0 and up to 1000, got {self.fps!r}")
         if self.prompt is not None and (not isinstance(self.prompt, str) or not self.prompt.strip()):
             raise ValueError(f"prompt must be text or null, got {self.prompt!r}")
+        check_letters("prompt", self.prompt or "")
         if not isinstance(self.settings, dict):
             raise ValueError(f"settings must be an object, got {self.settings!r}")
         _known("settings", self.settings, SamplingSettings)

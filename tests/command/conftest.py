@@ -16,7 +16,7 @@ from weights import load
 
 
 class UNet(torch.nn.Module):
-    """eps of a unit Gaussian, moved by the mean of the text, for one guidance half or both; `before` is called first."""
+    """eps of a unit Gaussian, moved by the mean of the text, for one guidance half or both; calls `before` first."""
 
     def __init__(self):
         super().__init__()
@@ -89,6 +89,29 @@ def run(loaded, capsys):
         return folders, [json.loads((folder / "run.json").read_text()) for folder in folders]
 
     return run
+
+
+@pytest.fixture
+def stopped(loaded, capsys):
+    """stopped(error, call, *arguments) -> exit code, what was printed, and the folders of unfinished runs.
+
+    The network raises the error in that call, from 1, and none later.
+    """
+
+    def stopped(error: BaseException, call: int, *arguments: str):
+        calls = []
+
+        def before():
+            calls.append(None)
+            if len(calls) == call:
+                raise error
+
+        loaded.pipeline.unet.before = before
+        code = train_free.main(list(arguments))
+        loaded.pipeline.unet.before = lambda: None
+        return code, capsys.readouterr(), sorted(Path().rglob("*.unfinished"))
+
+    return stopped
 
 
 @pytest.fixture

@@ -56,7 +56,7 @@ def in_a_process(arguments: list[str], killed: tuple[str, int] | None) -> int:
 def kept_step(folder: Path) -> int | None:
     run = unfinished.open_unfinished(folder)
     state = unfinished.load_state(run)
-    run.lock.close()
+    run.close()
     return None if state is None else state.step
 
 

@@ -101,7 +101,7 @@ def test_a_prompt_makes_a_safe_name(prompt, slug):
         ("--resume taken/file", "taken/file is no unfinished run"),
         (
             "--resume half.unfinished --seed 0",
-            "beside it go --checkpoint-activations, --sequential-guidance, --offload, --frames-per-chunk, but not --seed",
+            "--checkpoint-activations, --sequential-guidance, --offload, --frames-per-chunk, but not --seed",
         ),
         ("--resume", "--resume: expected one argument"),
     ],
