@@ -20,10 +20,10 @@ from evaluation.page import drop_flags
 from sampling.settings import CHOICES, COUNTS, NUMBERS, PRESETS, SUBSETS, SamplingSettings
 
 EXAMPLE = {  # what runs when neither a prompt nor boxes are given
-    "prompt": ["a red ball moving over the grass"],
+    "prompt": ["a red ball moving over the ocean"],
     "subject": ["red ball"],
     "box_from": (0.05, 0.3, 0.35, 0.7),
-    "box_to": (0.65, 0.3, 0.95, 0.7),
+    "box_to": (0.55, 0.3, 0.85, 0.7),
 }
 SETTINGS = {  # flag: help; what values it takes is in sampling.settings
     "steps": "DDIM steps",

@@ -6,6 +6,7 @@ that names the key. Keys of newer checkpoints are accepted where their value cha
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -28,6 +29,11 @@ VAE_NEUTRAL = {
     "latents_std": (),
     "force_upcast": (True, False),  # a pipeline's habit; here the attention softmax is always at least float32
 }
+
+# What a file may ask for, far above any model of this form: a slip, or malice, is to cost no memory and no time.
+LARGEST = {"layers_per_block": 32, "num_hidden_layers": 100, "vocab_size": 10**6}
+LARGEST_OTHER = 2**16
+MOST_LEVELS = 10
 
 DOWN_TYPES = {"CrossAttnDownBlock3D": True, "DownBlock3D": False}  # block type -> has attention
 UP_TYPES = {"CrossAttnUpBlock3D": True, "UpBlock3D": False}
@@ -100,6 +106,26 @@ class VAEConfig:
         return 2 ** (len(self.block_out_channels) - 1)
 
 
+@dataclass(frozen=True)
+class TextConfig:
+    """The sizes of CLIP's text model. The defaults are those of transformers, whose files leave them out."""
+
+    vocab_size: int = 49408
+    hidden_size: int = 512
+    intermediate_size: int = 2048
+    projection_dim: int = 512
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 8
+    max_position_embeddings: int = 77
+    hidden_act: str = "quick_gelu"
+    layer_norm_eps: float = 1e-5
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> TextConfig:
+        """Read a text_encoder/config.json. Its other keys, for training and other heads, say nothing here."""
+        return _read(cls, {f.name: raw[f.name] for f in fields(cls) if f.name in raw}, {})
+
+
 def _read(cls: type, raw: Mapping[str, Any], neutral: Mapping[str, tuple]) -> Any:
     if not isinstance(raw, Mapping):
         raise ValueError(f"a config must be a JSON object, not {type(raw).__name__}")
@@ -122,16 +148,20 @@ def _checked(key: str, value: Any, kind: str) -> Any:
     """One config value as the type its field declares, or a ValueError that names it."""
     if kind.startswith("tuple"):
         item = "str" if "str" in kind else "int"
-        if not isinstance(value, (list, tuple)) or not value:
-            raise ValueError(f"config key {key!r} is {value!r}; it must be a list of one entry a level")
+        if not isinstance(value, (list, tuple)) or not 1 <= len(value) <= MOST_LEVELS:
+            shown = reprlib.repr(value)
+            raise ValueError(
+                f"config key {key!r} is {shown}; it must list an entry for each of 1 to {MOST_LEVELS} levels"
+            )
         return tuple(_checked(key, v, item) for v in value)
     if kind == "str":
         if not isinstance(value, str):
             raise ValueError(f"config key {key!r} holds {value!r} where a name belongs")
         return value
     numeric = (int, float) if kind == "float" else int
-    if isinstance(value, bool) or not isinstance(value, numeric) or not 0 < value < 2**31:
-        what = "a positive number" if kind == "float" else "a positive whole number"
+    largest = LARGEST.get(key, LARGEST_OTHER)
+    if isinstance(value, bool) or not isinstance(value, numeric) or not 0 < value <= largest:
+        what = f"a {'number' if kind == 'float' else 'whole number'} above 0 and up to {largest}"
         raise ValueError(f"config key {key!r} holds {value!r} where {what} belongs")
     return float(value) if kind == "float" else value
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import textwrap
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from adaptation.trajectory_file import check_letters
+from model.config import TextConfig
 
 if TYPE_CHECKING:
     from transformers import CLIPTextModel, CLIPTokenizer
@@ -62,8 +63,8 @@ class TextEncoder:
             raise ValueError("the subject is empty; name it in words of the prompt")
         if len(wanted) > self.length - 2:
             raise ValueError(
-                f"the subject {textwrap.shorten(subject, 100)!r} has {len(wanted)} tokens, but only {self.length - 2} of "
-                "a prompt are read; name it in fewer words"
+                f"the subject {textwrap.shorten(subject, 100)!r} has {len(wanted)} tokens, but only {self.length - 2} "
+                "of a prompt are read; name it in fewer words"
             )
         starts = [0] + [i for i, ends in enumerate(self._ends_word(ids), start=1) if ends]
         places = [i for i in starts if ids[i : i + len(wanted)] == wanted]
@@ -128,8 +129,9 @@ def build_text_model(config: Mapping[str, Any]) -> CLIPTextModel:
     kind = config.get("model_type", CLIPTextConfig.model_type)
     if kind != CLIPTextConfig.model_type:
         raise ValueError(f"config key 'model_type' is {kind!r}; only {CLIPTextConfig.model_type!r} is supported")
+    sizes = asdict(TextConfig.from_dict(config))
     try:
-        model = CLIPTextModel(CLIPTextConfig.from_dict(dict(config)))
+        model = CLIPTextModel(CLIPTextConfig(**sizes))
     except Exception as error:  # transformers checks values in many places, each with an error of its own
         raise ValueError(
             f"transformers cannot build a CLIPTextModel from it ({type(error).__name__}: {error})"
@@ -153,4 +155,7 @@ def read_tokenizer(folder: Path) -> CLIPTokenizer:
     for name in ("bos_token", "eos_token", "pad_token"):
         if getattr(tokenizer, f"{name}_id") is None:
             raise ValueError(f"the tokenizer has no {name}; tokenizer_config.json must name one")
+    limit = tokenizer.model_max_length
+    if isinstance(limit, bool) or not isinstance(limit, int | float) or not limit >= 3:
+        raise ValueError(f"model_max_length must be a number of at least 3, for start, a word and end, got {limit!r}")
     return tokenizer

@@ -55,8 +55,8 @@ class NoiseSchedule:
 
     def __post_init__(self) -> None:
         total, offset = self.num_train_timesteps, self.steps_offset
-        if not _is_int(total) or total < 2:
-            raise ValueError(f"scheduler config: num_train_timesteps must be an integer of at least 2, got {total!r}")
+        if not _is_int(total) or not 2 <= total <= 100_000:
+            raise ValueError(f"scheduler config: num_train_timesteps must be an integer of 2 to 100000, got {total!r}")
         if not _is_int(offset) or not 0 <= offset < total:
             raise ValueError(f"scheduler config: steps_offset must be an integer from 0 to {total - 1}, got {offset!r}")
         for name in ("beta_start", "beta_end"):

@@ -219,8 +219,8 @@ def _open_pickle(path: Path) -> WeightFile:
     items = tensors.items() if isinstance(tensors, dict) else [(None, None)]
     if not all(isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in items):
         raise CheckpointError(f"{path} holds something else than names and tensors; use the model's own weight file")
-    if strange := [name for name, t in items if t.layout != torch.strided or t.is_meta or t.is_quantized]:
-        raise CheckpointError(f"{path} holds {strange[0]} as no plain tensor of numbers; use the model's own weight file")
+    if strange := [name for name, t in items if t.layout != torch.strided or t.is_meta]:
+        raise CheckpointError(f"{path} holds {strange[0]} as no plain tensor; use the model's own weight file")
     entries = {name: Entry(tuple(t.shape), CODES.get(t.dtype, str(t.dtype))) for name, t in items}
     return WeightFile(path, entries, tensors)
 

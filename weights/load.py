@@ -59,8 +59,8 @@ class Defaults:
     def __post_init__(self) -> None:
         for name in ("frames", "height", "width"):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
+            if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 10_000:
+                raise ValueError(f"{name} must be a whole number from 1 to 10000, got {value!r}")
         if isinstance(self.fps, bool) or not isinstance(self.fps, int | float) or not 0 < self.fps <= 1000:
             raise ValueError(f"fps must be a number above 0 and up to 1000, got {self.fps!r}")
         if self.prompt is not None and (not isinstance(self.prompt, str) or not self.prompt.strip()):
@@ -193,9 +193,10 @@ def _check_agreement(folder: Path, networks: dict[str, Any], tokenizer: Any) -> 
     ):
         if one != other:
             raise CheckpointError(f"{folder}: {what} are {one} and {other}; they must be equal")
-    if len(tokenizer) > text.vocab_size:
+    words = max(tokenizer.get_vocab().values()) + 1
+    if words > text.vocab_size:
         raise CheckpointError(
-            f"{folder / 'tokenizer'} has {len(tokenizer)} words, but {CONFIGS['text_encoder']} has a vocab_size of "
+            f"{folder / 'tokenizer'} numbers {words} words, but {CONFIGS['text_encoder']} has a vocab_size of "
             f"{text.vocab_size}; take both from the same checkpoint"
         )
 

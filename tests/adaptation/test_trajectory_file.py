@@ -10,7 +10,7 @@ import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from adaptation import trajectory_file
+from adaptation import trajectory, trajectory_file
 from adaptation.trajectory import Trajectory
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.json"))
@@ -105,6 +105,7 @@ def test_the_callers_number_of_frames(load):
         (document(prompt=...), "'prompt' is a text"),
         (document(prompt=3), "'prompt' is a text"),
         (document(prompt="\ud800"), "half a character"),
+        (document(subject="x" * 50_001), "'subject' has 50001 characters, more than the 50000 that are allowed"),
         (document(subject=...), "'subject' is a text"),
         (document(subject="  "), "'subject' is a text"),
         (document(subject=["red ball"]), "'subject' is a text"),
@@ -155,6 +156,16 @@ def test_a_bad_file_is_one_sentence_that_names_it(load, content, message):
         load(content)
     sentence = str(error.value)
     assert "path.json: " in sentence and "\n" not in sentence and len(sentence) < 400 + sentence.index("path.json")
+
+
+def test_a_small_file_of_many_frames_costs_little(load, monkeypatch):
+    """Each box of a path that is interpolated is checked at once with all others; alone, only those of the file."""
+    checked, original = [], trajectory._box_fault
+    monkeypatch.setattr(trajectory, "_box_fault", lambda box: checked.append(box) or original(box))
+    entries = [{"subject": f"ball {k}", "keyframes": {"0": BOX, "5000": None, "9999": BOX}} for k in range(3)]
+    path = load({"prompt": "a red ball", "subjects": entries})
+    assert path.boxes.shape == (3, 10_000, 4) and path.boxes[0, 6000].isnan().all()
+    assert checked == [BOX, BOX] * 3  # an absent one is not looked at
 
 
 @pytest.mark.parametrize("name", ["missing.json", "."])

@@ -11,6 +11,7 @@ import torch
 
 import train_free
 from evaluation import outputs
+from sampling import generate
 from weights import load
 
 # ---- Folders -------------------------------------------------------------------------------------------------------
@@ -94,6 +95,14 @@ def test_a_prompt_makes_a_safe_name(prompt, slug):
         ("--out taken", "--out taken exists already"),
         ("--out taken/file/x", "taken/file is not a folder that can be written to"),
         ("--out taken/file --seed 0 1", "taken/file is not a folder that can be written to"),
+        ("--out " + "x" * 240, "--out has a name of 240 letters, too long for a folder; name a shorter one"),
+        ("--out new/" + "x" * 240, "--out has a name of 240 letters"),
+        ("--prompt \ud800", "an argument holds half a character, a lone surrogate, in '\\ud800'; write it in UTF-8"),
+        ("--prompt sky --negative-prompt \udcff", "an argument holds half a character"),
+        ("--prompt sky --out \udcff", "an argument holds half a character"),
+        ("--prompt " + "x" * 50_001, "an argument has 50001 characters, more than the 50000 that are allowed"),
+        ("--colour\nred", "unrecognized arguments: --colour red"),
+        ("--height \n5", "--height: must be from 8 to 8192, a multiple of 8, got 5"),
         ("--out half", "half.unfinished holds an unfinished run; go on with --resume half.unfinished, or delete it"),
         ("--resume missing.unfinished", "missing.unfinished is no unfinished run; --resume needs a folder"),
         ("--resume half.unfinished", "half.unfinished is no unfinished run; --resume needs a folder"),
@@ -194,6 +203,14 @@ def test_a_disk_without_room_is_refused_before_the_first_run(loaded, monkeypatch
     loaded.pipeline.unet.before = lambda: None
     monkeypatch.setattr(outputs.shutil, "disk_usage", lambda path: SimpleNamespace(free=18432))
     assert train_free.main(["--prompt", "sky", "--seed", "0", "1"]) == 0
+
+
+def test_a_size_that_no_disk_holds_is_refused_before_its_masks_are_drawn(loaded, monkeypatch, ball, refused):
+    """10000 x 8192 x 8192 pixels: 10 GiB for the mask of a subject, and 4 TB for the pictures."""
+    monkeypatch.setattr(generate, "make_plan", lambda *_, **__: pytest.fail("masks were drawn"))
+    monkeypatch.setattr(outputs.shutil, "disk_usage", lambda path: SimpleNamespace(free=2**40))
+    size = ["--frames", "10000", "--height", "8192", "--width", "8192"]
+    assert "make room or name another --out" in refused(*ball, *size)
 
 
 def test_a_fault_of_the_program_keeps_its_traceback(loaded):

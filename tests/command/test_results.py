@@ -26,7 +26,7 @@ from sampling.settings import PRESETS, SamplingSettings
 def test_without_an_argument_the_example_runs_in_full(run, loaded):
     (folder,), (facts,) = run()
     assert folder.parent == Path("outputs")
-    assert "a-red-ball-moving-over-the-grass" in folder.name
+    assert "a-red-ball-moving-over-the-ocean" in folder.name
     assert sorted(path.name for path in Path("outputs").iterdir()) == [folder.name]
     names = "boxes.mp4 boxes.png frames frames.png report.html run.json trajectory.json video.mp4"
     assert sorted(path.name for path in folder.iterdir()) == names.split()

@@ -5,6 +5,7 @@ import json
 import shlex
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -222,6 +223,45 @@ def test_a_run_of_another_version_is_refused(half, refused):
         content = {k: v for k, v in {**begun, **change}.items() if v is not None and k != "checksum"}
         unfinished.write_sealed(half / "begun.json", content)
         assert sentence in refused("--resume", str(half))
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"threads": "many"}, "another version of this program: threads is of another form there"),
+        ({"arguments": [3]}, "arguments is of another form there"),
+        ({"run": -1}, "run is of another form there"),
+        ({"resumed": [3]}, "resumed is of another form there"),
+        ({"model": {}}, "model is of another form there"),
+        ({"trajectory": {"prompt": "", "subjects": ["red ball"], "boxes": [["x"]]}}, "boxes of another version"),
+        ({"run": 1}, "half.unfinished is said to be video 2 of the 1 that its arguments ask for"),
+    ],
+)
+def test_a_record_of_another_form_is_refused_and_left_as_it_is(half, refused, change, sentence):
+    begun = json.loads((half / "begun.json").read_text())
+    del begun["checksum"]
+    unfinished.write_sealed(half / "begun.json", {**begun, **change})
+    content = (half / "begun.json").read_bytes()
+    assert sentence in refused("--resume", str(half))
+    assert (half / "begun.json").read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda state: replace(state, step=99), "state.safetensors is broken"),
+        (lambda state: replace(state, step="2"), "state.safetensors is broken"),
+        (lambda state: replace(state, records=()), "state.safetensors is broken"),
+        (lambda state: replace(state, z=state.z.double()), "state.safetensors is broken"),
+        (lambda state: replace(state, z=state.z[:, :, :1]), "holds latents of another size than the run's; delete it"),
+    ],
+)
+def test_a_state_of_another_run_is_refused_and_nothing_noted(half, refused, change, sentence):
+    run, content = open_unfinished(half), (half / "begun.json").read_bytes()
+    unfinished.save_state(run, change(load_state(run)))
+    run.close()
+    assert sentence in refused("--resume", str(half))
+    assert (half / "begun.json").read_bytes() == content
 
 
 def test_other_weights_are_refused(half, loaded, refused, run):

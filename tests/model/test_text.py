@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.text import TextEncoder
+from model.text import SHOWN, TextEncoder
 
 LENGTH = 12  # of `echo`
 # Words of the tiny vocabulary: those of its captions are one token each, others are spelt in letters.
@@ -166,6 +166,25 @@ def test_a_subject_that_is_cut_off(echo):
     for subject in ("ball", "red ball"):
         with pytest.raises(ValueError, match="only in the part of the prompt that is cut, beyond 12 tokens"):
             echo.subject_tokens(prompt, subject)
+
+
+def test_a_subject_longer_than_what_is_read(echo):
+    subject = "red " * (LENGTH - 1)  # one token more than there is room for beside start and end
+    with pytest.raises(ValueError, match=r"has 11 tokens, but only 10 of a prompt are read; name it in fewer words"):
+        echo.subject_tokens(subject, subject)
+
+
+def test_a_text_that_would_take_minutes_is_refused(echo):
+    with pytest.raises(ValueError, match="has 50001 characters, more than the 50000 that are allowed"):
+        echo.encode(["x" * 50_001])
+
+
+def test_of_many_lost_words_only_those_shown_are_decoded(echo, monkeypatch):
+    decoded, original = [], type(echo.tokenizer).decode
+    monkeypatch.setattr(type(echo.tokenizer), "decode", lambda *a, **k: decoded.append(None) or original(*a, **k))
+    with pytest.warns(UserWarning, match=r"these words are lost: red red .* \[\.\.\.\]$"):
+        echo.encode(["red " * 10_000])
+    assert 0 < len(decoded) <= SHOWN
 
 
 @settings(deadline=None)

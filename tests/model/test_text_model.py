@@ -103,7 +103,10 @@ def test_on_meta_only_the_position_numbers_are_real(tokens):
         ("model_type", "t5", "config key 'model_type' is 't5'"),
         ("num_attention_heads", 3, "cannot build a CLIPTextModel"),
         ("hidden_act", "no such thing", "cannot build a CLIPTextModel"),
-        ("num_hidden_layers", "two", "cannot build a CLIPTextModel"),
+        ("num_hidden_layers", "two", "config key 'num_hidden_layers' holds 'two' where a whole number above 0"),
+        ("num_hidden_layers", 10**9, "holds 1000000000 where a whole number above 0 and up to 100 belongs"),
+        ("layer_norm_eps", "small", "config key 'layer_norm_eps' holds 'small' where a number above 0"),
+        ("num_attention_heads", -1, "holds -1 where a whole number above 0"),
     ],
 )
 def test_configs_that_are_not_supported(key, value, fault):
@@ -117,6 +120,16 @@ def test_the_pad_token_is_the_folders(vocabulary, tmp_path):
         (tmp_path / name).write_bytes((vocabulary / name).read_bytes())
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({"pad_token": "a</w>"}))
     assert read_tokenizer(tmp_path).pad_token_id == read_tokenizer(vocabulary).convert_tokens_to_ids("a</w>")
+
+
+@pytest.mark.parametrize("limit", ["many", 2, -5, True])
+def test_a_limit_of_tokens_that_leaves_no_room(vocabulary, tmp_path, limit):
+    for name in ("vocab.json", "merges.txt"):
+        (tmp_path / name).write_bytes((vocabulary / name).read_bytes())
+    settings = json.loads((vocabulary / "tokenizer_config.json").read_text())
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings | {"model_max_length": limit}))
+    with pytest.raises(ValueError, match="model_max_length must be a number of at least 3"):
+        read_tokenizer(tmp_path)
 
 
 def test_a_tokenizer_that_cannot_be_read(vocabulary, tmp_path):

@@ -126,6 +126,7 @@ def test_absent_keys_mean_what_the_file_format_says():
         ("beta_schedule", "squaredcos_cap_v2"),
         ("solver_order", 2),
         ("num_train_timesteps", 0),
+        ("num_train_timesteps", 10**12),
         ("num_train_timesteps", True),
         ("steps_offset", -1),
         ("steps_offset", 1.0),

@@ -228,6 +228,12 @@ def test_a_pickle_of_something_else(tmp_path, content):
         open_weights(write(tmp_path / "x.bin", content))
 
 
+@pytest.mark.parametrize("tensor", [TENSORS["a"].float().to_sparse(), TENSORS["a"].to("meta")])
+def test_a_pickle_of_tensors_that_are_no_plain_numbers(tmp_path, tensor):
+    with pytest.raises(CheckpointError, match=r"x.bin holds b as no plain tensor;"):
+        open_weights(write(tmp_path / "x.bin", {"a": TENSORS["a"], "b": tensor}))
+
+
 def test_types_without_a_float_are_spelt_too(tmp_path):
     for name in ("x.safetensors", "x.bin"):
         write(tmp_path / name, {"a": torch.arange(3)})

@@ -1,4 +1,5 @@
 import dataclasses
+import json
 import socket
 
 import pytest
@@ -128,6 +129,22 @@ def test_a_vae_of_2023(checkpoint):
 
 
 # What does not fit
+
+
+def test_a_vocabulary_that_numbers_its_words_beyond_the_model(checkpoint, refusal):
+    """As many words as before, but one of them under a number for which there is no row of the embedding."""
+    words = json.loads((checkpoint.folder / "tokenizer/vocab.json").read_text())
+    checkpoint.change("tokenizer/vocab.json", **{"zz</w>": 100_000})
+    said = refusal(load_pipeline, checkpoint.folder)
+    assert f"numbers 100001 words, but text_encoder/config.json has a vocab_size of {len(words)}" in said
+
+
+@pytest.mark.parametrize(("key", "value"), [("eos_token_id", []), ("return_dict", False), ("torchscript", True)])
+def test_what_a_text_config_says_of_other_things_changes_nothing(checkpoint, key, value):
+    whole = load_pipeline(checkpoint.folder)
+    checkpoint.change("text_encoder/config.json", **{key: value})
+    told = load_pipeline(checkpoint.folder).text_encoder.encode(["a red ball"])
+    assert torch.equal(told, whole.text_encoder.encode(["a red ball"]))
 
 
 def test_all_differences_of_all_parts_in_one_error(checkpoint, refusal):

@@ -25,7 +25,8 @@ def test_recommendations(checkpoint):
         ({"settings": {"gamma": 2}}, "gamma must be a number from 0 to 1, got 2"),
         ({"settings": {"steps": 600}}, "600 steps cannot be spaced evenly"),
         ({"settings": [1]}, "settings must be an object"),
-        ({"frames": 0}, "frames must be a whole number of at least 1, got 0"),
+        ({"frames": 0}, "frames must be a whole number from 1 to 10000, got 0"),
+        ({"frames": 10**9}, "frames must be a whole number from 1 to 10000, got 1000000000"),
         ({"frames": True}, "frames must be a whole number"),
         ({"width": 128.0}, "width must be a whole number"),
         ({"height": 97}, "height must be a multiple of the VAE's 2, got 97"),
@@ -34,6 +35,8 @@ def test_recommendations(checkpoint):
         ({"fps": float("nan")}, "fps must be a number above 0"),
         ({"prompt": " "}, "prompt must be text or null"),
         ({"prompt": 3}, "prompt must be text or null"),
+        ({"prompt": "a \ud800"}, "prompt holds half a character"),
+        ({"prompt": "x" * 50_001}, "prompt has 50001 characters"),
     ],
 )
 def test_recommendations_that_cannot_be_used(checkpoint, refusal, values, fault):
