@@ -154,7 +154,7 @@ def _check_target(device: str | torch.device, dtype: torch.dtype) -> torch.devic
         raise CheckpointError("device 'meta' holds no numbers, so that nothing can be computed on it; try 'cpu'")
     try:
         return torch.empty(0, device=device).device
-    except (RuntimeError, AssertionError, TypeError) as error:
+    except (RuntimeError, AssertionError, TypeError, ImportError) as error:  # an import: of the device's own package
         raise CheckpointError(f"device {str(device)!r} cannot be used here ({one_line(error)}); try 'cpu'") from error
 
 

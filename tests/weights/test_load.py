@@ -237,7 +237,7 @@ def test_types_that_cannot_be_computed_in(checkpoint, refusal, dtype):
     assert "dtype must be one of torch.float16" in refusal(load_pipeline, checkpoint.folder, "cpu", dtype)
 
 
-@pytest.mark.parametrize("device", ["gpu", "cuda:99", "cpu:x", 3.5])
+@pytest.mark.parametrize("device", ["gpu", "cuda:99", "cpu:x", "hpu", 3.5])
 def test_devices_that_are_not_there(checkpoint, refusal, device):
     assert f"device {str(device)!r} cannot be used here" in refusal(load_pipeline, checkpoint.folder, device)
 
