@@ -131,7 +131,8 @@ def build_text_model(config: Mapping[str, Any]) -> CLIPTextModel:
         raise ValueError(f"config key 'model_type' is {kind!r}; only {CLIPTextConfig.model_type!r} is supported")
     sizes = asdict(TextConfig.from_dict(config))
     try:
-        model = CLIPTextModel(CLIPTextConfig(**sizes))
+        unused = {"bos_token_id": 0, "eos_token_id": 0}  # their defaults lie outside a smaller vocabulary
+        model = CLIPTextModel(CLIPTextConfig(**sizes, **unused))
     except Exception as error:  # transformers checks values in many places, each with an error of its own
         raise ValueError(
             f"transformers cannot build a CLIPTextModel from it ({type(error).__name__}: {error})"
