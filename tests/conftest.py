@@ -1,12 +1,17 @@
 """Shared by the parity tests: where the reference outputs lie, and the formula that stands for their weights."""
 
+import os
 import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import settings
+
+# On a machine that is busy elsewhere OpenMP's threads else burn their time waiting for each other: minutes for seconds.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # read once, when torch is imported
+
+import torch
 
 # Property tests draw the same cases everywhere, and a busy machine does not fail them.
 settings.register_profile("steady", deadline=None, derandomize=True)
