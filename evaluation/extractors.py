@@ -125,6 +125,7 @@ class TextImageModel:
 
     @classmethod
     def load(cls, kind: str, processor: str, name: str, device: str | torch.device, batch_size: int) -> TextImageModel:
+        """From the hub or a folder. kind, processor: names of classes in transformers."""
         checkpoint = find(name)
         network = load_model(kind, checkpoint, device)
         with blame(checkpoint.folder):

@@ -68,6 +68,7 @@ class InceptionFeatures:
         return torch.cat(features)
 
     def describe(self) -> dict[str, str]:
+        """What numbers depend on, for the header of stored features."""
         return {
             "class": type(self).__name__,
             "checkpoint": "Inception v3 of 2015-12-05 through torch-fidelity",

@@ -18,6 +18,7 @@ BENCH_FRAMES = 24  # where no checkpoint says how many: Zeroscope's
 
 
 def random_items(add: Callable) -> None:
+    """Which items are drawn, where no file lists them."""
     add("--form", choices=FORMS, default=FORMS[0], help="random boxes: of TrailBlazer, of Peekaboo, of two subjects")
     add("--words", choices=WORDS, default=WORDS[0], help="prompts of the tiny world, or of the real one")
     add("--tracks", type=count, default=16, metavar="N", help="random items in each split (16)")
@@ -27,6 +28,7 @@ def random_items(add: Callable) -> None:
 
 
 def list_file(add: Callable) -> None:
+    """Where a list of items goes, and which file of Peekaboo's it is read from."""
     add("--to", type=Path, required=True, metavar="FILE")
     add("--peekaboo", type=Path, metavar="FILE", help="your copy of davis_, imc_, lasot_ or ssv2_inputs.json")
     add("--axis-order", choices=AXIS_ORDERS, default=AXIS_ORDERS[0], help="as-released repeats the peers' reading")
@@ -34,20 +36,24 @@ def list_file(add: Callable) -> None:
 
 
 def folder(add: Callable) -> None:
+    """Where videos, features, results and tables lie."""
     add("--out", type=Path, default=Path("runs/evaluation"), metavar="DIR", help="where everything lies (%(default)s)")
 
 
 def rows(add: Callable) -> None:
+    """Which methods, and what computes them."""
     add("--methods", nargs="+", metavar="NAME", help=f"of {', '.join(METHODS)} (those of the paper's tables)")
     add("--device", default="cpu", help="cuda: under torchrun, each worker has its own")
     add("--threads", type=count, default=1, metavar="N", help="of each worker (1); several may round pixels otherwise")
 
 
 def sharing(add: Callable) -> None:
+    """How the work is split among workers."""
     add("--shard", type=shard, metavar="I/N", help="this worker's share; under torchrun it is known")
 
 
 def making(add: Callable) -> None:
+    """What videos are made of: items, checkpoint, number type."""
     add("--bench", type=Path, metavar="FILE", help="the items, as `bench` writes them, in place of random ones")
     add("--model", default="tiny", help="tiny, zeroscope, a name on the Hugging Face hub, or a folder")
     add("--dtype", choices=("float16", "bfloat16", "float32"), default="float32")
@@ -55,10 +61,12 @@ def making(add: Callable) -> None:
 
 
 def missing(add: Callable) -> None:
+    """What becomes of videos that are not there."""
     add("--allow-missing", action="store_true", help="a video that is not there counts as not covered, and is listed")
 
 
 def measuring(add: Callable) -> None:
+    """The extractors, and the reference videos."""
     add("--suite", choices=("stand-ins", "published"), default="stand-ins", help="what measures; stand-ins for tiny")
     add("--reference", metavar="WHAT", help="for FID, KID and JEDi: a folder of videos, or world:N of the tiny world")
     add("--owl", default=OWL, metavar="MODEL")
@@ -68,6 +76,7 @@ def measuring(add: Callable) -> None:
 
 
 def rules(add: Callable) -> None:
+    """What counts as covered, and how scores become numbers: `results.Rules`."""
     default = Rules()
     add("--threshold", type=float, default=default.threshold, metavar="X", help="score of a detection that counts")
     add("--coverage", default=default.coverage, metavar="RULE", help="half, or count:N = in more than N frames")
@@ -77,12 +86,14 @@ def rules(add: Callable) -> None:
 
 
 def jedi(add: Callable) -> None:
+    """Features that are made elsewhere."""
     add(
         "--jedi-features", type=Path, metavar="DIR", help="your V-JEPA features: DIR/ROW/ID.npy and DIR/reference/*.npy"
     )
 
 
 def showing(add: Callable) -> None:
+    """How much the pictures show."""
     add("--shown", type=count, default=4, metavar="N", help="items in montage.png, and of each row in failures.png (4)")
 
 

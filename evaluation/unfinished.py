@@ -72,6 +72,7 @@ class Unfinished:
 
     @property
     def settings(self) -> SamplingSettings:
+        """Those it was begun with; a ValueError where this program has others."""
         try:
             return SamplingSettings(**self.begun["settings"])
         except TypeError:
@@ -79,6 +80,7 @@ class Unfinished:
 
     @property
     def trajectory(self) -> Trajectory | None:
+        """Its boxes, resampled to the run's frames; None = plain sampling."""
         kept = self.begun["trajectory"]
         if kept is None:
             return None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -128,8 +129,82 @@ def loss_of(model: Denoiser, schedule: NoiseSchedule, z0: Tensor, tokens: Tensor
     return ((snr.clamp(max=SNR_CAP) / snr) * (eps - noise).square().mean(dim=(1, 2, 3, 4))).mean()
 
 
+class Training:
+    """The model, its running average, AdamW, and how far they are."""
+
+    def __init__(self, vocabulary: CLIPTokenizer, args: argparse.Namespace) -> None:
+        torch.manual_seed(args.seed)
+        self.vocabulary, self.args = vocabulary, args
+        self.schedule = NoiseSchedule.from_config(SCHEDULER)
+        self.model = Denoiser(vocabulary)
+        self.model.unet.eval()  # no dropout: the model is small and every video new
+        if args.warm_start:
+            start = load_pipeline(args.warm_start)
+            self.model.unet.load_state_dict(start.unet.state_dict())
+            self.model.text_encoder.load_state_dict(start.text_encoder.model.state_dict())
+        close_attention(self.model.text_encoder)
+        self.average = Average(self.model, args.decay)
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=args.rate, betas=(0.9, 0.99), weight_decay=0.01)
+        self.step, self.losses = 0, []
+        if snapshot := load_snapshot(args.out / "unet.pt"):
+            self.step, self.losses = snapshot["step"], snapshot["losses"]
+            for name, part in self._parts().items():
+                part.load_state_dict(snapshot[name])
+
+    def train(self, z0: Tensor, captions: list[str], generator: torch.Generator) -> float:
+        """One step on clean latents (B, 4, F, H, W) and their captions; the loss before it."""
+        dropped = torch.rand(len(captions), generator=generator) < DROP_TEXT
+        words = ["" if d else c for c, d in zip(captions, dropped, strict=True)]
+        tokens = self.vocabulary(words, padding="max_length", max_length=tokenizer.LENGTH, return_tensors="pt")
+        loss = loss_of(self.model, self.schedule, z0, tokens.input_ids, generator)
+        self.optimizer.zero_grad()
+        loss.backward()
+        average_gradients(self.model)
+        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimizer.param_groups[0]["lr"] = cosine_rate(self.step, self.args.steps, self.args.rate, warmup=200)
+        self.optimizer.step()
+        self.average.update(self.model, self.step)
+        self.step += 1
+        return loss.item()
+
+    def save(self, loss: float) -> None:
+        """Replace the snapshot."""
+        self.losses.append((self.step, round(loss, 5)))
+        state = {name: part.state_dict() for name, part in self._parts().items()}
+        save_snapshot(self.args.out / "unet.pt", {"step": self.step, "losses": self.losses, **state})
+
+    def _parts(self) -> dict[str, Any]:
+        return {"model": self.model, "average": self.average.module, "optimizer": self.optimizer}
+
+
 def main() -> None:
     """Train from the last snapshot to `--steps`, then export the averaged weights."""
+    args = build_parser().parse_args()
+    torch.set_num_threads(1)
+    rank = join_processes()
+    if rank == 0:
+        tokenizer.write(args.out / "tokenizer")
+    if dist.is_initialized():
+        dist.barrier()
+    training = Training(CLIPTokenizer.from_pretrained(args.out / "tokenizer"), args)
+    videos = Videos(load_vae(args.out / "vae"), args.seed * 1000 + rank)
+
+    began, first, shown = time.time(), training.step, None
+    for step in range(first, args.steps):
+        generator = torch.Generator().manual_seed((args.seed * 10**7 + step) * 64 + rank)
+        loss = training.train(*videos.batch(step, args.batch, args.frames), generator)
+        shown = loss if shown is None else 0.98 * shown + 0.02 * loss
+        if rank == 0 and (step + 1) % 50 == 0:
+            pace = (time.time() - began) / (step + 1 - first)
+            print(f"step {step + 1}  loss {shown:.4f}  {pace:.2f} s/step", flush=True)
+        if rank == 0 and ((step + 1) % 200 == 0 or step + 1 == args.steps):
+            training.save(shown)
+    if rank == 0:
+        export(args.out, args.out)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command's options."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder with vae/; the snapshot and the rest go there")
     parser.add_argument(
@@ -141,66 +216,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--decay", type=float, default=0.99, help="of the averaged weights, which are exported")
     parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args()
-    torch.set_num_threads(1)
-    rank = join_processes()
-
-    if rank == 0:
-        tokenizer.write(args.out / "tokenizer")
-    if dist.is_initialized():
-        dist.barrier()
-    vocabulary = CLIPTokenizer.from_pretrained(args.out / "tokenizer")
-    schedule = NoiseSchedule.from_config(SCHEDULER)
-    videos = Videos(load_vae(args.out / "vae"), args.seed * 1000 + rank)
-    torch.manual_seed(args.seed)
-    model = Denoiser(vocabulary)
-    model.unet.eval()  # no dropout: the model is small and every video new
-    if args.warm_start:
-        start = load_pipeline(args.warm_start)
-        model.unet.load_state_dict(start.unet.state_dict())
-        model.text_encoder.load_state_dict(start.text_encoder.model.state_dict())
-    close_attention(model.text_encoder)
-    average = Average(model, args.decay)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=args.rate, betas=(0.9, 0.99), weight_decay=0.01)
-    first, snapshot = 0, load_snapshot(args.out / "unet.pt")
-    if snapshot:
-        first = snapshot["step"]
-        model.load_state_dict(snapshot["model"])
-        average.module.load_state_dict(snapshot["average"])
-        optimizer.load_state_dict(snapshot["optimizer"])
-
-    start, shown, losses = time.time(), None, snapshot["losses"] if snapshot else []
-    for step in range(first, args.steps):
-        generator = torch.Generator().manual_seed((args.seed * 10**7 + step) * 64 + rank)
-        z0, captions = videos.batch(step, args.batch, args.frames)
-        dropped = torch.rand(len(captions), generator=generator) < DROP_TEXT
-        words = ["" if d else c for c, d in zip(captions, dropped, strict=True)]
-        tokens = vocabulary(words, padding="max_length", max_length=tokenizer.LENGTH, return_tensors="pt").input_ids
-        loss = loss_of(model, schedule, z0, tokens, generator)
-        optimizer.zero_grad()
-        loss.backward()
-        average_gradients(model)
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.param_groups[0]["lr"] = cosine_rate(step, args.steps, args.rate, warmup=200)
-        optimizer.step()
-        average.update(model, step)
-        shown = loss.item() if shown is None else 0.98 * shown + 0.02 * loss.item()
-        if rank == 0 and (step + 1) % 50 == 0:
-            print(
-                f"step {step + 1}  loss {shown:.4f}  {(time.time() - start) / (step + 1 - first):.2f} s/step",
-                flush=True,
-            )
-        if rank == 0 and ((step + 1) % 200 == 0 or step + 1 == args.steps):
-            losses.append((step + 1, round(shown, 5)))
-            state = {
-                "step": step + 1,
-                "losses": losses,
-                "model": model.state_dict(),
-                "optimizer": optimizer.state_dict(),
-            }
-            save_snapshot(args.out / "unet.pt", state | {"average": average.module.state_dict()})
-    if rank == 0:
-        export(args.out, args.out)
+    return parser
 
 
 if __name__ == "__main__":
