@@ -273,13 +273,14 @@ def run_all(arguments: argparse.Namespace) -> None:
 def draw(arguments: argparse.Namespace) -> None:
     """The page on which to draw boxes, for the checkpoint's frames and size; no weights are loaded."""
     from evaluation.draw import write_draw_page
+    from evaluation.outputs import check_name
     from evaluation.running import read_trajectory
     from weights.load import recommended_defaults
 
     defaults = recommended_defaults(arguments.model)
     size = {name: getattr(arguments, name) or getattr(defaults, name) for name in ("frames", "width", "height")}
+    check_name(arguments.out)
     path = arguments.out or Path("outputs") / "draw.html"
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_draw_page(
         path,
         **size,

@@ -64,9 +64,11 @@ def draw_page(
     return fill(read_parts("draw.html"), parts)
 
 
-def write_draw_page(path: str | Path, *args: Any, **options: Any) -> None:
-    """`draw_page` as a file, which appears whole or not at all."""
-    write_bytes(path, draw_page(*args, **options).encode())
+def write_draw_page(path: Path, *args: Any, **options: Any) -> None:
+    """`draw_page` as a file, which appears whole or not at all, nor does its folder."""
+    page = draw_page(*args, **options).encode()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(path, page)
 
 
 def _drawing(frames: int, prompt: str, subjects: Sequence[str], trajectory: Trajectory | None) -> dict[str, Any]:

@@ -44,8 +44,7 @@ def unfinished_folder(target: Path) -> Path:
 
 def check_output(out: Path | None, several: bool) -> None:
     """Refuse a place that cannot be written to before time is spent; `out` None is outputs/."""
-    if out is not None and len(os.fsencode(out.name + SUFFIX)) > LONGEST_NAME:
-        raise ValueError(f"--out has a name of {len(out.name)} letters, too long for a folder; name a shorter one")
+    check_name(out)
     if out is not None and not several and os.path.lexists(out):
         raise ValueError(f"--out {out} exists already; name a new folder")
     if out is not None and not several and os.path.lexists(unfinished := unfinished_folder(out)):
@@ -54,6 +53,12 @@ def check_output(out: Path | None, several: bool) -> None:
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         raise ValueError(f"{existing} is not a folder that can be written to; name another with --out")
+
+
+def check_name(out: Path | None) -> None:
+    """Refuse a name that a file system has no room for, counting what is added to it meanwhile."""
+    if out is not None and len(os.fsencode(out.name + SUFFIX)) > LONGEST_NAME:
+        raise ValueError(f"--out has a name of {len(out.name)} letters, too long for a disk; name a shorter one")
 
 
 def check_space(out: Path | None, pixels: int) -> None:

@@ -113,7 +113,7 @@ def sample(
         if not z_prev.isfinite().all():
             raise NonFiniteLatents(
                 f"latents are not finite after step {step + 1} of {settings.steps} (t = {t}): "
-                "run the network in float32 or bfloat16"
+                "run the network in float32; where it is, c_g or guidance_scale is too large, or the weights are broken"
             )
         record = _record(t, predict_clean(z, eps, alpha_bar), terms, z_prev, boxes)
         state = State(step + 1, z_prev, state.streams, (*state.records, record))

@@ -95,7 +95,7 @@ def test_a_prompt_makes_a_safe_name(prompt, slug):
         ("--out taken", "--out taken exists already"),
         ("--out taken/file/x", "taken/file is not a folder that can be written to"),
         ("--out taken/file --seed 0 1", "taken/file is not a folder that can be written to"),
-        ("--out " + "x" * 240, "--out has a name of 240 letters, too long for a folder; name a shorter one"),
+        ("--out " + "x" * 240, "--out has a name of 240 letters, too long for a disk; name a shorter one"),
         ("--out new/" + "x" * 240, "--out has a name of 240 letters"),
         ("--prompt \ud800", "an argument holds half a character, a lone surrogate, in '\\ud800'; write it in UTF-8"),
         ("--prompt sky --negative-prompt \udcff", "an argument holds half a character"),
@@ -191,7 +191,7 @@ def test_latents_that_are_not_finite_end_the_run_in_one_sentence(loaded, capsys,
     loaded.pipeline.unet.scale.fill_(math.nan)
     assert train_free.main(["--prompt", "sky"]) == 2
     *_, last = capsys.readouterr().err.splitlines()
-    assert last == "error: latents are not finite after step 1 of 2 (t = 501): run the network in float32 or bfloat16"
+    assert last.startswith("error: latents are not finite after step 1 of 2 (t = 501): run the network in float32; ")
     assert files() == {"outputs"}
 
 
@@ -203,6 +203,13 @@ def test_a_disk_without_room_is_refused_before_the_first_run(loaded, monkeypatch
     loaded.pipeline.unet.before = lambda: None
     monkeypatch.setattr(outputs.shutil, "disk_usage", lambda path: SimpleNamespace(free=18432))
     assert train_free.main(["--prompt", "sky", "--seed", "0", "1"]) == 0
+
+
+def test_a_page_of_a_broken_file_is_not_drawn_and_its_folder_not_made(loaded, refused):
+    Path("boxes.json").write_text("{")
+    assert refused("--draw", "--boxes", "boxes.json").startswith("error: boxes.json: the file is not JSON")
+    assert refused("--draw", "--frames", "8", "--width", "100").startswith("error: ")
+    assert "too long for a disk" in refused("--draw", "--out", f"new/{'x' * 250}")
 
 
 def test_a_size_that_no_disk_holds_is_refused_before_its_masks_are_drawn(loaded, monkeypatch, ball, refused):

@@ -99,28 +99,20 @@ def attempt(case: Case, limit: float = LIMIT, all_the_way: bool = False) -> Outc
             return Outcome(FAULT, wrong, seconds)
         printed = [stream.buffer.getvalue().decode() for stream in (out, err) if not stream.flush()]
         changed = sorted(path for path, _ in before ^ listing(root))
-        return Outcome(*judge(code, *printed, changed, folder if all_the_way else None), seconds)
+        wanted = () if not all_the_way else ("",) if "--draw" in case.arguments else ("run.json", "video.mp4")
+        return Outcome(*judge(code, *printed, changed, wanted), seconds)
 
 
-def judge(code: int, out: str, err: str, changed: list[str], finished: Path | None) -> tuple[str, str]:
-    """Verdict, and what to tell of it. finished: where the folders lie that were printed, if there have to be any."""
+def judge(code: int, out: str, err: str, changed: list[str], wanted: tuple[str, ...]) -> tuple[str, str]:
+    """Verdict, and what to tell of it. wanted: how names end that have to be among those written; () = none is."""
     if code == 0:
-        lacking = (
-            []
-            if finished is None
-            else [
-                f"{line} has no {name}"
-                for line in out.splitlines()
-                for name in ("run.json", "video.mp4")
-                if not (finished / line / name).is_file()
-            ]
-        )
+        lacking = [name for name in wanted if not any(path.endswith(name) for path in changed)]
         return (FAULT, f"not finished: {lacking or out!r}") if lacking or not out else (ACCEPTED, "")
-    lines = [line for line in err.splitlines() if not line.startswith("warning: ")]
-    begun = finished is not None and any(".unfinished" in path for path in changed)  # kept, to be resumed
+    lines = [line for line in err.splitlines() if line and not line.startswith(("warning: ", "video "))]  # nor its bar
+    begun = wanted and any(".unfinished" in path for path in changed)  # kept, to be resumed
     for wrong, what in (
         (code != 2, f"exit code {code}"),
-        (out and not finished, f"printed {out!r}"),
+        (out and not wanted, f"printed {out!r}"),
         (not lines or not lines[-1].startswith("error: "), f"no sentence, but {err!r}"),
         (not begun and len(lines) > 1, f"more than a sentence: {err!r}"),
         (lines and len(lines[-1]) > LONGEST, f"a sentence of {len(lines[-1])} characters: {err[:500]!r}"),

@@ -119,7 +119,8 @@ def go_deep(tallies: list[Tally], seed: int, count: int, limit: float) -> Tally:
     deep = []
     for done, tally in enumerate(tallies):
         share = (count - sum(t.outcomes.total() for t in deep)) // (len(tallies) - done)
-        chosen = random.Random(seed).sample(tally.accepted, min(share, len(tally.accepted)))
+        numbers = [n for n in tally.accepted if "--draw" not in draw(tally.kind, seed, n).arguments]
+        chosen = random.Random(seed).sample(numbers, min(share, len(numbers)))
         deep.append(fuzz(tally.kind, seed, sorted(chosen), limit, deep=True))
     whole = total(deep, "of those accepted, sampled to the end")
     whole.faults = [fault for tally in deep for fault in tally.faults]

@@ -132,6 +132,16 @@ def test_a_limit_of_tokens_that_leaves_no_room(vocabulary, tmp_path, limit):
         read_tokenizer(tmp_path)
 
 
+def test_a_limit_of_tokens_may_be_written_as_a_fraction(vocabulary, tmp_path):
+    for name in ("vocab.json", "merges.txt"):
+        (tmp_path / name).write_bytes((vocabulary / name).read_bytes())
+    settings = json.loads((vocabulary / "tokenizer_config.json").read_text())
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings | {"model_max_length": 10.0}))
+    model = build_text_model(CONFIG)
+    tokens = TextEncoder(model, read_tokenizer(tmp_path)).subject_tokens("a red ball", "red ball")
+    assert len(tokens) == 10
+
+
 def test_a_tokenizer_that_cannot_be_read(vocabulary, tmp_path):
     for name in ("vocab.json", "merges.txt", "tokenizer_config.json"):
         (tmp_path / name).write_bytes((vocabulary / name).read_bytes())
