@@ -78,6 +78,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 class Parser(argparse.ArgumentParser):
+    """Slips are ValueErrors, told as all others are."""
+
     def error(self, message: str) -> NoReturn:
         raise ValueError(f"{message} (see --help)")
 
@@ -134,6 +136,8 @@ def parse(argv: list[str]) -> argparse.Namespace:
     """
     for word in argv:
         check_letters("an argument", word)
+        if word.startswith("--") and word.endswith("=--"):  # argparse takes it for no value at all
+            raise ValueError(f"{word[:-3]} needs a value, not '--'")
     unfinished = None
     asked, others = add_resume(Parser(add_help=False, allow_abbrev=False)).parse_known_args(argv)
     if asked.resume is not None:
@@ -161,13 +165,14 @@ def check(arguments: argparse.Namespace) -> None:
     about_boxes += [name for name in ABOUT_BOXES if getattr(arguments, name)]
     about_boxes += ["method"] if arguments.method not in (None, "plain") else []
     flags = ", ".join("--" + name.replace("_", "-") for name in about_boxes)
+    plural = "s" if len(about_boxes) == 1 else ""
     for wrong, sentence in (
         ("" in map(str.strip, arguments.prompt or []), "--prompt must have at least one word"),
         (from_file and from_boxes, "--boxes and --box-from exclude each other"),
         (arguments.box_to and not from_boxes, "--box-to needs --box-from"),
         (arguments.resample and not from_file, "--resample needs --boxes FILE"),
         (from_boxes and len(arguments.subject or []) != 1, "--box-from needs one --subject, words of the prompt"),
-        (about_boxes and not (from_file or from_boxes), f"{flags} needs --boxes or --box-from"),
+        (about_boxes and not (from_file or from_boxes), f"{flags} need{plural} --boxes or --box-from"),
         (arguments.normalize and edits, "--normalize is of masked attention, and TrailBlazer's edit masks none"),
     ):
         if wrong:
@@ -203,7 +208,10 @@ def _number(kind: type, low: float, high: float, unit: int = 1) -> Callable[[str
 
 
 def _box(text: str) -> tuple[float, ...]:
-    box = tuple(float(number) for number in text.split(","))
+    try:
+        box = tuple(float(number) for number in text.split(","))
+    except ValueError:
+        box = ()
     if len(box) != 4 or not all(map(math.isfinite, box)):
         raise argparse.ArgumentTypeError(f"must be four finite numbers x1,y1,x2,y2, got {text}")
     return box
@@ -218,7 +226,7 @@ def run_all(arguments: argparse.Namespace) -> None:
 
     from evaluation.activations import load_figure
     from evaluation.outputs import check_output, check_space, circumstances, folder_name
-    from evaluation.running import SIZE, check_fit, make_run, read_trajectory
+    from evaluation.running import SIZE, check_fit, make_run, read_trajectory, warn_of_idle
     from evaluation.unfinished import begin, go_on
     from sampling.generate import make_plan, recommended
     from weights.load import load_pipeline
@@ -256,6 +264,7 @@ def run_all(arguments: argparse.Namespace) -> None:
     check_space(parent, (len(runs) - first) * math.prod(size.values()))
     plans = {prompt: make_plan(pipeline, prompt, trajectory, settings, **size) for prompt in prompts}
     check_fit(arguments, pipeline, plans.values(), given)
+    warn_of_idle(arguments, settings, given)
 
     if unfinished is not None:
         unfinished = go_on(unfinished, arguments.argv, facts, [plans[prompt].shape for prompt, _ in runs])
@@ -271,25 +280,10 @@ def run_all(arguments: argparse.Namespace) -> None:
 
 
 def draw(arguments: argparse.Namespace) -> None:
-    """The page on which to draw boxes, for the checkpoint's frames and size; no weights are loaded."""
-    from evaluation.draw import write_draw_page
-    from evaluation.outputs import check_name
-    from evaluation.running import read_trajectory
-    from weights.load import recommended_defaults
+    """The page on which to draw boxes; no weights are loaded."""
+    from evaluation.draw import write_page
 
-    defaults = recommended_defaults(arguments.model)
-    size = {name: getattr(arguments, name) or getattr(defaults, name) for name in ("frames", "width", "height")}
-    check_name(arguments.out)
-    path = arguments.out or Path("outputs") / "draw.html"
-    write_draw_page(
-        path,
-        **size,
-        prompt=(arguments.prompt or [""])[0],
-        subjects=arguments.subject or (),
-        trajectory=read_trajectory(arguments, size["frames"]),
-        arguments=arguments.argv,
-        fps=arguments.fps or defaults.fps,
-    )
+    path = write_page(arguments)
     print(path)
     if not arguments.no_browser:
         webbrowser.open(path.resolve().as_uri())

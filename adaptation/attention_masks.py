@@ -253,6 +253,8 @@ class AttentionControl:
 
 
 def _check_names(setting: str, names: Collection[str]) -> None:
-    """Every name must be one that the setting knows; a bare word fails too, being taken for its letters."""
+    """Every name must be one that the setting knows, and a bare word is no list of them."""
+    if isinstance(names, str):
+        raise ValueError(f"{setting} is a list of {', '.join(CHOICES[setting])}, such as [{names!r}], not {names!r}")
     if not set(names) <= set(CHOICES[setting]):
         raise ValueError(f"{setting} is chosen from {', '.join(CHOICES[setting])}, not {names!r}")

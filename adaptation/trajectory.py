@@ -61,14 +61,16 @@ class Trajectory:
 
     def save(self, path: str | Path) -> None:
         """Write a file that `load` reads back to the same float32 boxes; it appears whole or not at all."""
-        boxes = replace(self, boxes=self.boxes.float()).boxes.cpu().numpy()
-        tracks = [
-            [None if math.isnan(box[0]) else [float(str(v)) for v in box] for box in track]  # 0.1, not 0.10000000149
-            for track in boxes
-        ]
-        content = trajectory_file.dump(self.prompt, self.subjects, tracks)
+        content = trajectory_file.dump(self.prompt, self.subjects, replace(self, boxes=self.boxes.float()).as_lists())
         trajectory_file.parse(content)  # refuses what could not be read again, such as a subject without words
         trajectory_file.write_bytes(path, content)
+
+    def as_lists(self) -> list[list[list[float] | None]]:
+        """The boxes (K, F, 4) as JSON has them: 0.1 rather than 0.10000000149, and None for an absent subject."""
+        return [
+            [None if math.isnan(box[0]) else [float(str(value)) for value in box] for box in track]
+            for track in self.boxes.float().cpu().numpy()
+        ]
 
     @classmethod
     def from_keyframes(

@@ -17,9 +17,9 @@ import argparse
 import json
 import shlex
 import sys
-import warnings
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -28,13 +28,14 @@ from tqdm import tqdm
 from adaptation.trajectory_file import write_bytes
 from evaluation import gallery, options, table
 from evaluation.benchmark import Item, load_items, make_items, name_items, save_items
-from evaluation.faults import show_warning
+from evaluation.ending import exit_code
 from evaluation.making import Suite, check_plans, check_suite, make_video, measure_video, published, stand_ins
 from evaluation.methods import method_settings
 from evaluation.outputs import versions
 from evaluation.peekaboo_boxes import load_peekaboo
 from evaluation.reference import Reference
 from evaluation.results import Rules, reduce_row
+from evaluation.running import HOW
 from evaluation.store import Row, Store, share, worker, worker_device
 from weights.load import load_pipeline
 
@@ -42,22 +43,12 @@ ROWS = ("plain", "peekaboo", "trailblazer", "mask", "mask-norm", "mask-norm+id",
 
 
 def main(argv: list[str] | None = None) -> int:
-    """0: done; 2: something that the user can mend, said in one sentence; 130: interrupted."""
+    """Do a step; see `ending.exit_code`. A slip on the command line is 2 as well."""
     argv = sys.argv[1:] if argv is None else argv
     arguments = build_parser().parse_args(argv)
     arguments.command = shlex.join(["python", "-m", "evaluation", *argv])
     torch.set_num_threads(arguments.threads)
-    try:
-        with warnings.catch_warnings():
-            warnings.showwarning = show_warning
-            arguments.step(arguments)
-    except KeyboardInterrupt:
-        print("interrupted: what was made is kept, and the same command goes on from there", file=sys.stderr)
-        return 130
-    except (ValueError, OSError, ImportError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return exit_code(partial(arguments.step, arguments))
 
 
 # ---- Steps -----------------------------------------------------------------------------------------------------------
@@ -77,16 +68,18 @@ def bench(arguments: Namespace) -> None:
 def generate(arguments: Namespace) -> None:
     """Make the videos of this worker's items."""
     pipeline = load_pipeline(arguments.model, worker_device(arguments.device), getattr(torch, arguments.dtype))
+    pipeline.unet.checkpoint_activations = arguments.checkpoint_activations
+    how = {name: getattr(arguments, name) for name in HOW}
     items = read_items(arguments, pipeline.defaults.frames)
     settings = method_settings(pipeline, arguments.methods or ROWS)
     rows = {label: Row.of(pipeline, s, items[0].frames, arguments.negative_prompt) for label, s in settings.items()}
     mine = in_turn(items, arguments.shard)
-    check_plans(pipeline, mine, rows.values())
+    check_plans(pipeline, mine, rows, **how)
     store = Store(arguments.out)
     store.save(items, rows)
     for item in progress(mine, "generate"):
         for row in rows.values():
-            make_video(store, pipeline, item, row)
+            make_video(store, pipeline, item, row, **how)
 
 
 def extract(arguments: Namespace) -> None:
@@ -103,7 +96,7 @@ def extract(arguments: Namespace) -> None:
 
 
 def reduce(arguments: Namespace) -> None:
-    """Numbers of every row, by the rules of this call."""
+    """Numbers of every row, from what `extract` has found and by the rules of this call."""
     rules, own = read_rules(arguments), arguments.jedi_features
     store = Store(arguments.out)
     rows, items, suite = store.rows(arguments.methods), store.items(), load_suite(arguments)
@@ -182,6 +175,7 @@ def read_items(arguments: Namespace, frames: int) -> list[Item]:
 
 
 def read_rules(arguments: Namespace) -> Rules:
+    """The rules that the command names; a ValueError where one is none."""
     return Rules(arguments.threshold, arguments.coverage, arguments.iou, not arguments.raw_clip, arguments.kid_subset)
 
 
@@ -202,6 +196,7 @@ def in_turn(things: Sequence[Any], shard: tuple[int, int] | None) -> list[Any]:
 
 
 def progress(things: Iterable[Any], label: str) -> tqdm:
+    """The things in order, with a bar on stderr if that is a terminal."""
     return tqdm(list(things), desc=label, disable=None)
 
 
@@ -214,23 +209,16 @@ def build_parser() -> ArgumentParser:
         "python -m evaluation", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(required=True, metavar="STEP")
+    common = (options.folder, options.methods, options.machine)
+    makes = (options.random_items, options.sharing, options.making, options.memory)
+    measures = (options.missing, options.measuring)
     groups: dict[Callable, tuple[Callable, ...]] = {
         bench: (options.random_items, options.list_file),
-        generate: (options.folder, options.random_items, options.rows, options.sharing, options.making),
-        extract: (options.folder, options.rows, options.sharing, options.missing, options.measuring),
-        reduce: (options.folder, options.rows, options.missing, options.measuring, options.rules, options.jedi),
+        generate: (*common, *makes),
+        extract: (*common, options.sharing, *measures),
+        reduce: (*common, *measures, options.rules, options.jedi),
         make_table: (options.folder, options.showing),
-        run: (
-            options.folder,
-            options.random_items,
-            options.rows,
-            options.sharing,
-            options.making,
-            options.missing,
-            options.measuring,
-            options.rules,
-            options.showing,
-        ),
+        run: (*common, *makes, *measures, options.rules, options.showing),
     }
     for step, parts in groups.items():
         name = "table" if step is make_table else step.__name__

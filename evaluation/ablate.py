@@ -11,6 +11,7 @@ import argparse
 import shlex
 import sys
 from dataclasses import fields, replace
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -21,13 +22,15 @@ from tqdm import tqdm
 
 from adaptation.trajectory_file import write_bytes
 from evaluation.benchmark import make_items, name_items
-from evaluation.making import Suite, make_video
+from evaluation.ending import exit_code
+from evaluation.making import Suite, check_plans, make_video, measure_video
 from evaluation.methods import METHODS, method_settings
-from evaluation.options import count, shard
+from evaluation.options import count, memory, shard
 from evaluation.results import Rules, reduce_row
+from evaluation.running import HOW
 from evaluation.stand_ins import ColourDetector, see
-from evaluation.store import Row, Store, share, worker
-from evaluation.table import conditional_table, footer
+from evaluation.store import Row, Store, share, worker, worker_device
+from evaluation.table import ADDED, conditional_table, differences_table, footer
 from evaluation.tracks import SPLITS
 from sampling.generate import Pipeline
 from sampling.settings import COUNTS, FLAGS, NUMBERS, SUBSETS, SamplingSettings
@@ -37,35 +40,44 @@ SHOWN = ("coverage", "miou_covered", "miou_all", "tau", "latent_std")
 Sweep = tuple[str, list[Any]]  # a field of SamplingSettings and its values
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Make what is not made yet of this call's videos; then, unless it is a shard, print and write the table."""
+def main(argv: list[str] | None = None) -> int:
+    """Make the table; see `ending.exit_code`. A slip on the command line is 2 as well."""
     argv = sys.argv[1:] if argv is None else argv
-    parser = build_parser()
-    arguments = parser.parse_args(argv)
+    arguments = build_parser().parse_args(argv)
+    arguments.command = shlex.join(["python", "-m", "evaluation.ablate", *argv])
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    try:
-        see(np.zeros((1, 8, 8, 3), np.uint8), "red")  # refuses where scipy is missing, before hours are spent
-        pipeline = load_pipeline(arguments.model, arguments.device)
-        settings = make_rows(pipeline, arguments.methods, arguments.sweep)
-        frames = pipeline.defaults.frames
-        splits = [split for split in SPLITS if split in arguments.split]
-        items = make_items("trailblazer", "tiny", arguments.tracks, frames, splits=splits, first=arguments.first)
-        rows = {label: Row.of(pipeline, s, frames) for label, s in settings.items()}
-        store = Store(arguments.out / "runs")
-        store.save(items, rows)
-    except (ValueError, OSError, ImportError) as error:
-        parser.error(str(error))
+    return exit_code(partial(ablate, arguments))
 
-    for item, row in tqdm(list(product(share(items, arguments.shard), rows.values())), unit="video", disable=None):
-        make_video(store, pipeline, item, row)
+
+def ablate(arguments: argparse.Namespace) -> None:
+    """Make what is not made yet of this call's videos; then, unless it is a shard, print and write the table."""
+    see(np.zeros((1, 8, 8, 3), np.uint8), "red")  # refuses where scipy is missing, before hours are spent
+    pipeline = load_pipeline(arguments.model, worker_device(arguments.device))
+    pipeline.unet.checkpoint_activations = arguments.checkpoint_activations
+    how = {name: getattr(arguments, name) for name in HOW}
+    settings = make_rows(pipeline, arguments.methods, arguments.sweep)
+    frames = pipeline.defaults.frames
+    splits = [split for split in SPLITS if split in arguments.split]
+    items = make_items("trailblazer", "tiny", arguments.tracks, frames, splits=splits, first=arguments.first)
+    mine = share(items, arguments.shard)
+    rows = {label: Row.of(pipeline, s, frames) for label, s in settings.items()}
+    check_plans(pipeline, mine, rows, **how)
+    store, suite = Store(arguments.out / "runs"), Suite(ColourDetector())
+    store.save(items, rows)
+
+    for item, row in tqdm(list(product(mine, rows.values())), unit="video", disable=None):
+        make_video(store, pipeline, item, row, **how)
+        measure_video(store, suite, item, row)
     if worker(arguments.shard)[1] > 1:
         print("this shard is done; when all are, the same command without --shard makes the table")
         return
 
-    results = {label: reduce_row(store, Suite(ColourDetector()), items, row, Rules()) for label, row in rows.items()}
-    command = shlex.join(["python", "-m", "evaluation.ablate", *argv])
-    text = f"{conditional_table(results, SHOWN)}\n{footer(results, command, name_items(items))}"
+    results = {label: reduce_row(store, suite, items, row, Rules()) for label, row in rows.items()}
+    parts = [conditional_table(results, SHOWN), footer(results, arguments.command, name_items(items))]
+    if not arguments.sweep and (added := differences_table(results)):
+        parts.insert(1, f"**{ADDED}**\n\n{added}")
+    text = "\n".join(parts)
     print(text)
     write_bytes(arguments.out / table_name(arguments), text.encode())
 
@@ -139,10 +151,11 @@ def build_parser() -> argparse.ArgumentParser:
     add("--split", nargs="+", choices=SPLITS, default=SPLITS)
     add("--shard", type=shard, metavar="I/N", help="every N-th video only; under torchrun it is known")
     add("--out", default=Path("evaluation/results"), type=Path, metavar="DIR")
-    add("--device", default="cpu")
+    add("--device", default="cpu", help="cuda: under torchrun, each worker has its own")
     add("--threads", type=count, metavar="N", help="of this process")
+    memory(add)
     return parser
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -23,7 +23,6 @@ import torch
 from adaptation.trajectory import Trajectory, interpolate_keyframes
 from adaptation.trajectory_file import write_bytes
 from evaluation import prompts
-from evaluation.outputs import json_boxes
 from evaluation.tracks import SPLITS, imc_boxes, moving_keyframes, pair_ends, static_keyframes
 from weights.train_tiny.world import Scene, sample_scene
 
@@ -66,17 +65,17 @@ class Item:
             raise ValueError(f"'subjects' is a list of at least one phrase, not {reprlib.repr(self.subjects)}")
         for subject in self.subjects:
             _expect_text("subjects", subject)
-            if subject.lower() not in self.prompt.lower():
+            if find_words(self.prompt, subject) is None:
                 raise ValueError(f"the prompt {self.prompt!r} does not name the subject {subject!r}")
         _expect_tracks(self.boxes, len(self.subjects))
         object.__setattr__(self, "subjects", tuple(self.subjects))
         # Through a trajectory, which refuses what is no box.
-        object.__setattr__(self, "boxes", _tuples(json_boxes(self.trajectory)))
+        object.__setattr__(self, "boxes", _tuples(self.trajectory.as_lists()))
 
     @classmethod
     def from_trajectory(cls, id: str, split: str, source: str, seed: int, trajectory: Trajectory) -> "Item":
         """An item whose `trajectory` has the given one's float32 boxes."""
-        return cls(id, split, source, seed, trajectory.prompt, tuple(trajectory.subjects), json_boxes(trajectory))
+        return cls(id, split, source, seed, trajectory.prompt, tuple(trajectory.subjects), trajectory.as_lists())
 
     @property
     def frames(self) -> int:
@@ -90,6 +89,12 @@ class Item:
             for subject, track in zip(self.subjects, self.boxes, strict=True)
         ]
         return Trajectory(torch.stack(tracks).float(), list(self.subjects), self.prompt)
+
+
+def find_words(prompt: str, subject: str) -> str | None:
+    """The subject as the prompt writes it; None where it does not stand there in whole words, as cat in concatenate."""
+    found = re.search(rf"(?<!\w){re.escape(subject.strip())}(?!\w)", prompt, re.IGNORECASE)
+    return found[0] if found else None
 
 
 # ---- Random items ---------------------------------------------------------------------------------------------------

@@ -42,13 +42,6 @@ def run_methods(
     return {label: made[settings] for label, settings in methods.items()}
 
 
-def compare(
-    pipeline: Pipeline, trajectory: Trajectory, methods: Mapping[str, SamplingSettings], seed: int = 0, **options: Any
-) -> tuple[np.ndarray, np.ndarray]:
-    """Picture (H, W, 3) and video (F, H', W', 3) of all methods; arguments as in `run_methods`."""
-    return draw_rows(run_methods(pipeline, trajectory, methods, seed, **options), trajectory)
-
-
 def draw_rows(results: Mapping[str, Result], trajectory: Trajectory) -> tuple[np.ndarray, np.ndarray]:
     """A row for each label, boxes drawn: picture (H, W, 3) with frames side by side, video (F, H', W', 3) in motion."""
     boxes = trajectory.boxes.numpy()

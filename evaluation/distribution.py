@@ -55,37 +55,19 @@ def fid(a: Moments, b: Moments) -> float:
     return frechet(a.mean, a.covariance, b.mean, b.covariance)
 
 
-def fid_features(x: Tensor, y: Tensor) -> float:
-    """The same from features (n, D) and (m, D), without their covariances."""
-    X, Y = _checked_pair(x, y)
-    _warn_of_few(min(len(X), len(Y)), X.shape[1])
-    return _frechet(X.mean(0), _factor_of_features(X), Y.mean(0), _factor_of_features(Y))
-
-
 def frechet(mean_1: Tensor, covariance_1: Tensor, mean_2: Tensor, covariance_2: Tensor) -> float:
     """Frechet distance of two Gaussians, means (D,) and covariances (D, D)."""
-    return _frechet(mean_1, _factor_of_covariance(covariance_1), mean_2, _factor_of_covariance(covariance_2))
-
-
-def _frechet(mean_1: Tensor, A: Tensor, mean_2: Tensor, B: Tensor) -> float:
-    """A (D, r) and B (D, s) are factors of the covariances: S = A A^T."""
+    A, B = _factor(covariance_1), _factor(covariance_2)
     means = (mean_1.double() - mean_2.double()).square().sum()
     roots = torch.linalg.svdvals(A.T @ B).sum()
     return float(means + A.square().sum() + B.square().sum() - 2 * roots)
 
 
-def _factor_of_covariance(S: Tensor) -> Tensor:
-    """(D, D) -> (D, r), from the eigenvectors; eigenvalues that are rounding errors of zero are left out."""
+def _factor(S: Tensor) -> Tensor:
+    """S (D, D) -> A (D, r) with S = A A^T; eigenvalues that are rounding errors of zero are left out."""
     values, vectors = torch.linalg.eigh(S.double())
     real = values > len(values) * torch.finfo(values.dtype).eps * values[-1]
     return vectors[:, real] * values[real].sqrt()
-
-
-def _factor_of_features(X: Tensor) -> Tensor:
-    """(n, D) -> (D, min(n, D)): with the centred X = Q R, S = X^T X / (n - 1) = R^T R / (n - 1)."""
-    _expect_several(len(X))
-    R = torch.linalg.qr(X - X.mean(0), mode="r").R
-    return R.T / (len(X) - 1) ** 0.5
 
 
 # ---- KID (Binkowski et al., 2018) -----------------------------------------------------------------------------------
@@ -156,13 +138,6 @@ def jedi(a: Moments, b: Moments) -> float:
     D = len(a.total)
     _expect_same_dimensions(D, len(b.total))
     return float(100 * (a.outer / a.n - b.outer / b.n).square().sum() / D**2)
-
-
-def jedi_features(x: Tensor, y: Tensor) -> float:
-    """The same as it is defined, from features (n, D) and (m, D)."""
-    X, Y = _checked_pair(x, y)
-    within = sum(polynomial_kernel(Z, Z, degree=2, coef=0).mean() for Z in (X, Y))
-    return float(100 * (within - 2 * polynomial_kernel(X, Y, degree=2, coef=0).mean()))
 
 
 # ---- What is refused ------------------------------------------------------------------------------------------------

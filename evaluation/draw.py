@@ -1,15 +1,18 @@
 """A page on which to draw a trajectory: boxes dragged at keyframes, saved in the form of `trajectory_file.py`."""
 
 import shlex
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from adaptation.trajectory import Trajectory
 from adaptation.trajectory_file import MAX_FRAMES, MAX_SUBJECTS, write_bytes
-from evaluation.outputs import json_boxes
+from evaluation.outputs import check_name
 from evaluation.page import drop_flags, fill, read_parts, script_json
+from evaluation.running import read_trajectory
 from evaluation.video import COLORS
+from weights.load import recommended_defaults
 
 # Flags of train_free.py whose place the saved file takes, or that ask for the page itself.
 REPLACED = (
@@ -71,6 +74,24 @@ def write_draw_page(path: Path, *args: Any, **options: Any) -> None:
     write_bytes(path, page)
 
 
+def write_page(arguments: Namespace) -> Path:
+    """The page that train_free.py is asked for, of the checkpoint's frames and size; returns where it lies."""
+    check_name(arguments.out)
+    path = arguments.out or Path("outputs") / "draw.html"
+    defaults = recommended_defaults(arguments.model)
+    size = {name: getattr(arguments, name) or getattr(defaults, name) for name in ("frames", "width", "height")}
+    write_draw_page(
+        path,
+        **size,
+        prompt=(arguments.prompt or [""])[0],
+        subjects=arguments.subject or (),
+        trajectory=read_trajectory(arguments, size["frames"]),
+        arguments=arguments.argv,
+        fps=arguments.fps or defaults.fps,
+    )
+    return path
+
+
 def _drawing(frames: int, prompt: str, subjects: Sequence[str], trajectory: Trajectory | None) -> dict[str, Any]:
     """What the page begins with, in its own form: see `pages/paths.js`."""
     if trajectory is None:
@@ -78,7 +99,7 @@ def _drawing(frames: int, prompt: str, subjects: Sequence[str], trajectory: Traj
         return {"frames": frames, "prompt": prompt, "subjects": tracks}
     tracks = [
         {"words": words, "keyframes": dict(enumerate(boxes))}
-        for words, boxes in zip(subjects or trajectory.subjects, json_boxes(trajectory), strict=True)
+        for words, boxes in zip(subjects or trajectory.subjects, trajectory.as_lists(), strict=True)
     ]
     return {"frames": trajectory.boxes.shape[1], "prompt": prompt or trajectory.prompt, "subjects": tracks}
 

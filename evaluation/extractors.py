@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from evaluation.pretrained import Checkpoint, describe_resize, find, load_image_processor, load_model
+from evaluation.video import check_frames
 from model.text import read_tokenizer
 from weights.files import blame
 
@@ -33,26 +34,36 @@ CLIP = "openai/clip-vit-base-patch16"
 
 
 class Extractor(Protocol):
+    """What measures, and says what its numbers depend on."""
+
     def describe(self) -> dict[str, str]:
         """What decides about its numbers: class, checkpoint, revision, resize, dtype. Not device nor batch size."""
 
 
 class Detector(Extractor, Protocol):
+    """Finds a subject by its words."""
+
     def detect(self, frames: np.ndarray, subject: str) -> list[list[Box]]:
         """For each frame up to MOST boxes of score MIN_SCORE or more inside the frame, the best first."""
 
 
 class TextImageScorer(Extractor, Protocol):
+    """Says how well frames show a prompt."""
+
     def score(self, frames: np.ndarray, prompt: str) -> Tensor:
         """How well each frame shows the prompt, (F,): 100 times the cosine of their embeddings."""
 
 
 class FrameFeatures(Extractor, Protocol):
+    """Features of single frames, for FID and KID."""
+
     def embed(self, frames: np.ndarray) -> Tensor:
         """A feature for each frame, (F, D)."""
 
 
 class VideoFeatures(Extractor, Protocol):
+    """Features of whole videos, for JEDi."""
+
     def embed(self, frames: np.ndarray) -> Tensor:
         """One feature of the video, (D,)."""
 
@@ -61,13 +72,6 @@ def key(extractor: Extractor) -> str:
     """A name for caches that changes with whatever changes the numbers, such as OwlDetector-0123456789ab."""
     description = json.dumps(extractor.describe(), sort_keys=True)
     return f"{type(extractor).__name__}-{hashlib.sha256(description.encode()).hexdigest()[:12]}"
-
-
-def check_frames(frames: np.ndarray) -> np.ndarray:
-    """The frames, laid out in order in memory; what is no video is refused."""
-    if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8 or 0 in frames.shape:
-        raise ValueError(f"frames must be uint8 of shape (F, H, W, 3), not {frames.dtype} {frames.shape}")
-    return np.ascontiguousarray(frames)
 
 
 def batches(frames: np.ndarray, size: int) -> Iterator[np.ndarray]:
@@ -159,6 +163,7 @@ class OwlDetector:
 
     @classmethod
     def load(cls, name: str = OWL, device: str | torch.device = "cpu", batch_size: int = 8) -> OwlDetector:
+        """From the hub or a folder; a CheckpointError where there is no OWL-ViT."""
         return cls(TextImageModel.load("OwlViTForObjectDetection", "OwlViTImageProcessor", name, device, batch_size))
 
     def detect(self, frames: np.ndarray, subject: str) -> list[list[Box]]:
@@ -170,6 +175,7 @@ class OwlDetector:
         return found
 
     def describe(self) -> dict[str, str]:
+        """See `Extractor`; also which boxes are kept."""
         resize = describe_resize(self.model.processor).split(", centre crop")[0]
         return self.model.checkpoint.describe(self, resize) | {"keeps": f"{MOST} boxes of score {MIN_SCORE} or more"}
 
@@ -182,6 +188,7 @@ class ClipScorer:
 
     @classmethod
     def load(cls, name: str = CLIP, device: str | torch.device = "cpu", batch_size: int = 8) -> ClipScorer:
+        """From the hub or a folder; a CheckpointError where there is no CLIP."""
         return cls(TextImageModel.load("CLIPModel", "CLIPImageProcessor", name, device, batch_size))
 
     def score(self, frames: np.ndarray, prompt: str) -> Tensor:
@@ -190,4 +197,5 @@ class ClipScorer:
         return torch.cat([clip_scores(o.image_embeds, o.text_embeds).float().cpu() for o in outputs])
 
     def describe(self) -> dict[str, str]:
+        """See `Extractor`."""
         return self.model.checkpoint.describe(self, describe_resize(self.model.processor))

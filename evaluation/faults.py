@@ -37,9 +37,9 @@ def _explain(error: BaseException) -> str | None:
         return str(error)
     import torch  # takes seconds; a slip on the command line is answered before
 
-    from sampling.sampler import NonFiniteLatents
+    from sampling.sampler import NonFinite
 
-    if isinstance(error, NonFiniteLatents):
+    if isinstance(error, NonFinite):
         return str(error)
     if isinstance(error, torch.cuda.OutOfMemoryError | MemoryError) or "t allocate memory" in str(error):
         return MEMORY_RAN_OUT
@@ -50,11 +50,11 @@ def _explain(error: BaseException) -> str | None:
 def resumable(folder: Path) -> Iterator[None]:
     """Whatever stops a run in `folder` ends in a message with the command that goes on.
 
-    Where going on would end in the same place, nothing is left behind: latents that are not finite, and what is
+    Where going on would end in the same place, nothing is left behind: numbers that are not finite, and what is
     refused before the first step.
     """
     from evaluation.unfinished import STATE
-    from sampling.sampler import NonFiniteLatents
+    from sampling.sampler import NonFinite
 
     how = f"to go on: python train_free.py --resume {shlex.quote(str(folder))}"
     try:
@@ -67,10 +67,10 @@ def resumable(folder: Path) -> Iterator[None]:
             print(how, file=sys.stderr)  # above the traceback
             raise
         refused = isinstance(error, ValueError) and not (folder / STATE).exists()
-        if refused or isinstance(error, NonFiniteLatents):
+        if refused or isinstance(error, NonFinite):
             shutil.rmtree(folder, ignore_errors=True)
             raise
-        also = ", with any of the first four" if sentence == MEMORY_RAN_OUT else ""
+        also = ", with any of these but another size" if sentence == MEMORY_RAN_OUT else ""
         raise ValueError(f"{sentence}; {how}{also}") from error
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +26,11 @@ from evaluation.extractors import (
 )
 from evaluation.inception import InceptionFeatures
 from evaluation.stand_ins import ColourDetector, ColourScorer, ConvFrameFeatures, ConvVideoFeatures
-from evaluation.store import Row, Store, read_sealed, write_sealed
+from evaluation.store import Row, Store, read_sealed, sha256, write_sealed
 from evaluation.vjepa import VJepa2Features
 from sampling.generate import Pipeline, generate, make_plan
-from sampling.sampler import NonFiniteLatents
+from sampling.sampler import NonFinite
+from weights.memory import check_memory
 
 FEATURES = ("frames", "videos")  # roles whose measurements are features, for distances between sets
 
@@ -39,26 +38,37 @@ FEATURES = ("frames", "videos")  # roles whose measurements are features, for di
 # ---- Videos ----------------------------------------------------------------------------------------------------------
 
 
-def check_plans(pipeline: Pipeline, items: Iterable[Item], rows: Iterable[Row]) -> None:
-    """Refuse, before the first video is made, an item that cannot be: say, whose subject its prompt's tokens lack."""
-    for item, row in product(items, rows):
-        size = {"frames": row.frames, "height": row.height, "width": row.width}
-        try:
-            make_plan(pipeline, None, item.trajectory, row.settings, **size)
-        except ValueError as error:
-            raise ValueError(f"item {item.id} cannot be made: {error}") from None
+def check_plans(pipeline: Pipeline, items: Iterable[Item], rows: Mapping[str, Row], **how: Any) -> None:
+    """Refuse, before the first video is made, what cannot be: an item whose subject, say, its prompt's tokens lack, or
+    a row that does not fit into the GPU's memory.
+
+    how: `sequential_guidance`, `offload` and `frames_per_chunk`, as `generate` gets them
+    """
+    for label, row in rows.items():
+        plan, size = None, {"frames": row.frames, "height": row.height, "width": row.width}
+        for item in items:
+            try:
+                plan = make_plan(pipeline, None, item.trajectory, row.settings, **size)
+            except ValueError as error:
+                raise ValueError(f"item {item.id} cannot be made: {error}") from None
+        if plan is not None:  # the last stands for all, whose videos have one size; without items there is none
+            try:
+                check_memory(pipeline, plan, **how)
+            except ValueError as error:
+                raise ValueError(f"row {label} cannot be made: {error}") from None
 
 
-def make_video(store: Store, pipeline: Pipeline, item: Item, row: Row) -> dict[str, Any]:
-    """The video's record, made now unless it is there already. Latents that do not stay finite leave no video."""
+def make_video(store: Store, pipeline: Pipeline, item: Item, row: Row, **how: Any) -> dict[str, Any]:
+    """The video's record, made now unless it is there already. Latents that do not stay finite leave no video.
+
+    how: as in `check_plans`; what saves memory is no part of the row, since the video is the same up to rounding
+    """
     if (record := store.read_record(item, row)) is not None:
         return record
-    size = {"frames": row.frames, "height": row.height, "width": row.width}
+    options = {"frames": row.frames, "height": row.height, "width": row.width, "negative_prompt": row.negative_prompt}
     try:
-        result = generate(
-            pipeline, None, item.trajectory, row.settings, item.seed, negative_prompt=row.negative_prompt, **size
-        )
-    except NonFiniteLatents as error:
+        result = generate(pipeline, None, item.trajectory, row.settings, item.seed, **options, **how)
+    except NonFinite as error:
         frames, figures = None, {"failure": str(error), "tau": None, "latent_std": None}
     else:
         frames, last = result.frames, result.records[-1]  # tau of the last clean estimate, spread of the final latents
@@ -81,10 +91,12 @@ class Suite:
 
     @property
     def all(self) -> dict[str, Extractor]:
+        """Those that are there, by role: "boxes", "text", "frames", "videos"."""
         found = {role: getattr(self, role) for role in ("boxes", "text", *FEATURES)}
         return {role: extractor for role, extractor in found.items() if extractor is not None}
 
     def describe(self) -> dict[str, dict[str, str]]:
+        """What each says of itself, by role."""
         return {role: extractor.describe() for role, extractor in self.all.items()}
 
     def extract(self, role: str, frames: np.ndarray, prompt: str = "", subjects: Sequence[str] = ()) -> Any:
@@ -131,36 +143,69 @@ def check_suite(suite: Suite, item: Item) -> None:
 
 def measure_video(store: Store, suite: Suite, item: Item, row: Row) -> dict[str, Any]:
     """{role: what `Suite.extract` gives}, measured now unless it is there already. Empty where there is no video."""
+    video, found = _read_video(store, suite, item, row)
+    path, frames = store.record_path(item, row), None
+    for role in _lacking(found):
+        frames = store.read_frames(item, row) if frames is None else frames
+        found[role] = suite.extract(role, frames, item.prompt, item.subjects)
+        _write(_path(suite, role, path.parent, path.stem), video, found[role])
+    return found
+
+
+def read_measured(store: Store, suite: Suite, item: Item, row: Row) -> dict[str, Any]:
+    """What `measure_video` has found before; a ValueError where some of it is not there, or is not whole."""
+    _, found = _read_video(store, suite, item, row)
+    _expect_all(found, f"the video of {item.id}")
+    return found
+
+
+def measure_reference(folder: Path, suite: Suite, name: str, frames: np.ndarray) -> dict[str, Tensor]:
+    """The features of one video of the set that FID, KID and JEDi compare with, kept in `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    video, found = _read_reference(folder, suite, name, frames)
+    for role in _lacking(found):
+        found[role] = suite.extract(role, frames)
+        _write(_path(suite, role, folder, name), video, found[role])
+    return found
+
+
+def read_reference(folder: Path, suite: Suite, name: str, frames: np.ndarray) -> dict[str, Tensor]:
+    """What `measure_reference` has found before; a ValueError where some of it is not there, or is not whole."""
+    _, found = _read_reference(folder, suite, name, frames)
+    _expect_all(found, f"the reference's {name}")
+    return found
+
+
+def _read_video(store: Store, suite: Suite, item: Item, row: Row) -> tuple[str | None, dict[str, Any]]:
+    """The hash of a video that is there and whole, and what is known of it by role; (None, {}) if it was not finite."""
     record = store.read_record(item, row)
     if record is None:
         raise ValueError(
             f"the video of {item.id} is not there or not whole; run `python -m evaluation generate` again, "
             "or leave it out with --allow-missing"
         )
-    if record["video"] is None:
-        return {}
-    frames, found, path = None, {}, store.record_path(item, row)
-    for role in suite.all:
-        file = _path(suite, role, path.parent, path.stem)
-        if (measured := _read(file, record["video"])) is None:
-            frames = store.read_frames(item, row) if frames is None else frames
-            measured = suite.extract(role, frames, item.prompt, item.subjects)
-            _write(file, record["video"], measured)
-        found[role] = measured
-    return found
+    path, video = store.record_path(item, row), record["video"]
+    return video, {} if video is None else _read_all(suite, suite.all, path.parent, path.stem, video)
 
 
-def measure_reference(folder: Path, suite: Suite, name: str, frames: np.ndarray) -> dict[str, Tensor]:
-    """The features of one video of the set that FID, KID and JEDi compare with, kept in `folder`."""
-    video, found = _sha256(frames.tobytes()), {}
-    folder.mkdir(parents=True, exist_ok=True)
-    for role in [role for role in FEATURES if role in suite.all]:
-        file = _path(suite, role, folder, name)
-        if (measured := _read(file, video)) is None:
-            measured = suite.extract(role, frames)
-            _write(file, video, measured)
-        found[role] = measured
-    return found
+def _read_reference(folder: Path, suite: Suite, name: str, frames: np.ndarray) -> tuple[str, dict[str, Any]]:
+    """The hash of a reference video, and what is known of it by role."""
+    video = sha256(frames.tobytes())
+    return video, _read_all(suite, [role for role in FEATURES if role in suite.all], folder, name, video)
+
+
+def _lacking(found: Mapping[str, Any]) -> list[str]:
+    """The roles that were not measured yet."""
+    return [role for role, measured in found.items() if measured is None]
+
+
+def _expect_all(found: Mapping[str, Any], what: str) -> None:
+    """Raise ValueError unless every role was measured; what: a video, for the sentence."""
+    if lacking := _lacking(found):
+        raise ValueError(
+            f"{what} is not measured yet ({', '.join(lacking)}); run `python -m evaluation extract` first, "
+            "with the same --suite and --reference"
+        )
 
 
 # ---- Files of measurements -------------------------------------------------------------------------------------------
@@ -168,6 +213,11 @@ def measure_reference(folder: Path, suite: Suite, name: str, frames: np.ndarray)
 
 def _path(suite: Suite, role: str, folder: Path, name: str) -> Path:
     return folder / f"{name}.{key(suite.all[role])}.{'safetensors' if role in FEATURES else 'json'}"
+
+
+def _read_all(suite: Suite, roles: Iterable[str], folder: Path, name: str, video: str) -> dict[str, Any]:
+    """{role: what was found in the video with this hash}, None where that is not there, or is not whole."""
+    return {role: _read(_path(suite, role, folder, name), video) for role in roles}
 
 
 def _read(path: Path, video: str) -> Any:
@@ -193,8 +243,4 @@ def _write(path: Path, video: str, found: Any) -> None:
 
 def _seal(video: str, features: Tensor) -> str:
     """A checksum of features and of the video that they belong to; one, since safetensors shuffles its metadata."""
-    return _sha256(video.encode() + features.numpy().tobytes())
-
-
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
+    return sha256(video.encode() + features.numpy().tobytes())

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from adaptation.attention_masks import AttentionControl, to_grid
 from adaptation.trajectory import Trajectory
+from evaluation.compare import spread
 from evaluation.video import COLORS, Color, write_png
 from model.config import DOWN_TYPES, UP_TYPES, UNetConfig
 from sampling.generate import Pipeline, make_plan
@@ -78,7 +79,7 @@ def draw_masks(
     grids: see `attention_grids`; tokens: what stands at each of the L positions
     """
     F = control.regions.shape[1]
-    frames = np.linspace(0, F - 1, min(F, FRAMES)).round().astype(int).tolist()
+    frames = spread(F, FRAMES).tolist()
     sheet = _stack(
         _line(title),
         _legend(subjects),

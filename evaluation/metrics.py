@@ -134,25 +134,10 @@ def _mean(values: Array) -> float:
 # ---- Many videos ---------------------------------------------------------------------------------------------------
 
 
-def coverage(covered: Array) -> Array:
-    """Share of covered videos: bool (..., V) -> (...)."""
-    return np.mean(covered, axis=-1)
-
-
 def mean_where(values: Array, chosen: Array) -> Array:
     """Mean over the chosen of V videos, (..., V) and bool (..., V) -> (...); NaN where none is chosen."""
     total, count = np.where(chosen, values, 0).sum(axis=-1), np.sum(chosen, axis=-1)
     return np.divide(total, count, out=np.full(np.shape(total), np.nan), where=count > 0)
-
-
-def miou_covered(iou: Array, covered: Array) -> Array:
-    """Mean IoU of the covered videos; NaN where there is none. Both (..., V)."""
-    return mean_where(iou, covered)
-
-
-def miou_all(iou: Array, covered: Array) -> Array:
-    """Mean IoU in which a video that is not covered counts as 0. Both (..., V)."""
-    return np.mean(iou * covered, axis=-1)
 
 
 def bootstrap(statistic: Statistic, *columns: Array, resamples: int = RESAMPLES, seed: int = 0) -> tuple[float, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from argparse import ArgumentTypeError
 from collections.abc import Callable
 from pathlib import Path
@@ -40,9 +41,13 @@ def folder(add: Callable) -> None:
     add("--out", type=Path, default=Path("runs/evaluation"), metavar="DIR", help="where everything lies (%(default)s)")
 
 
-def rows(add: Callable) -> None:
-    """Which methods, and what computes them."""
+def methods(add: Callable) -> None:
+    """Which rows."""
     add("--methods", nargs="+", metavar="NAME", help=f"of {', '.join(METHODS)} (those of the paper's tables)")
+
+
+def machine(add: Callable) -> None:
+    """What computes."""
     add("--device", default="cpu", help="cuda: under torchrun, each worker has its own")
     add("--threads", type=count, default=1, metavar="N", help="of each worker (1); several may round pixels otherwise")
 
@@ -58,6 +63,14 @@ def making(add: Callable) -> None:
     add("--model", default="tiny", help="tiny, zeroscope, a name on the Hugging Face hub, or a folder")
     add("--dtype", choices=("float16", "bfloat16", "float32"), default="float32")
     add("--negative-prompt", default="", metavar="TEXT", help="for every item")
+
+
+def memory(add: Callable) -> None:
+    """What saves a GPU's memory; none of it is part of a row, since videos stay the same up to rounding."""
+    add("--checkpoint-activations", action="store_true", help="less memory for the prior's gradient, more time")
+    add("--sequential-guidance", action="store_true", help="one guidance half after the other: half the activations")
+    add("--offload", action="store_true", help="text encoder and autoencoder off the GPU while the U-Net works")
+    add("--frames-per-chunk", default=4, type=count, metavar="N", help="frames decoded at a time (4)")
 
 
 def missing(add: Callable) -> None:
@@ -101,14 +114,20 @@ def showing(add: Callable) -> None:
 
 
 def count(text: str) -> int:
-    if (value := int(text)) < 1:
-        raise ArgumentTypeError(f"must be at least 1, got {text}")
+    """A whole number of at least 1."""
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise ArgumentTypeError(f"must be a whole number of at least 1, got {text!r}")
     return value
 
 
 def shard(text: str) -> tuple[int, int]:
     """i/n: worker i of n, from 1."""
-    i, n = map(int, text.split("/"))
+    match = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text)
+    i, n = map(int, match.groups()) if match else (0, 0)
     if not 1 <= i <= n:
-        raise ArgumentTypeError(f"must be i/n with i from 1 to n, got {text}")
+        raise ArgumentTypeError(f"must be i/n with i from 1 to n, such as 1/2, got {text!r}")
     return i, n

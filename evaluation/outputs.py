@@ -5,7 +5,6 @@ Until then the run lies beside it, in <name>.unfinished; see `unfinished.py`.
 
 import errno
 import json
-import math
 import os
 import platform
 import re
@@ -138,7 +137,7 @@ def describe(pipeline: Any, result: Result, trajectory: Trajectory | None, secon
         "width": width,
         "settings": asdict(result.settings),
         "subjects": None if trajectory is None else trajectory.subjects,
-        "boxes": None if trajectory is None else json_boxes(trajectory),
+        "boxes": None if trajectory is None else trajectory.as_lists(),
         "checkpoint_activations": pipeline.unet.checkpoint_activations,
         "seconds": seconds | result.seconds,
         "peak_bytes": peak_bytes(next(pipeline.unet.parameters()).device),
@@ -182,14 +181,6 @@ def _rename(unfinished: Path, target: Path) -> Path:
         except OSError as error:  # someone else took the name just now
             if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
                 raise
-
-
-def json_boxes(trajectory: Trajectory) -> list[list[list[float] | None]]:
-    """(K, F, 4) as lists of 0.1 rather than 0.10000000149, and null for an absent subject."""
-    return [
-        [None if math.isnan(box[0]) else [float(str(value)) for value in box] for box in track]
-        for track in trajectory.boxes.float().numpy()
-    ]
 
 
 def versions() -> dict[str, str | None]:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from adaptation.trajectory import Trajectory
-from evaluation.benchmark import Item, item_seed
+from evaluation.benchmark import Item, find_words, item_seed
 
 AXIS_ORDERS = ("true", "as-released")
 GAPS = ("interpolate", "drop")
@@ -160,8 +160,7 @@ def _words(record: Any, dataset: str) -> tuple[str, str, str | None, str]:
         raise ValueError(
             f"a record has an id, a caption, a subject, bboxes{motion}, unlike {reprlib.repr(record)}"
         ) from None
-    start = prompt.lower().find(subject.lower())
-    named = prompt[start : start + len(subject)] if subject and start >= 0 else None
+    named = find_words(prompt, subject) if subject else None
     return id, prompt, named, "static" if still else "moving"
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from evaluation.making import Suite, measure_reference
+from evaluation.making import Suite, measure_reference, read_reference
 from evaluation.store import Store
 from evaluation.video import read_video
 from weights.train_tiny.world import render, sample_scene
@@ -44,12 +44,13 @@ class Reference:
         return cls(names, lambda name: read_video(folder / name), f"{len(names)} videos of {folder.resolve().name}")
 
     def measure(self, store: Store, suite: Suite, name: str) -> dict[str, Tensor]:
-        """Features of one video by role."""
+        """Features of one video by role, measured now unless they are there already."""
         return measure_reference(store.root / "reference", suite, name, self.frames(name))
 
     def features(self, store: Store, suite: Suite) -> dict[str, Tensor]:
-        """Features of all: of every frame under "frames", of every video under "videos"."""
-        measured = [self.measure(store, suite, name) for name in self.names]
+        """Features of all, measured before: of every frame under "frames", of every video under "videos"."""
+        folder = store.root / "reference"
+        measured = [read_reference(folder, suite, name, self.frames(name)) for name in self.names]
         return {role: torch.cat([features[role] for features in measured]) for role in measured[0]}
 
 

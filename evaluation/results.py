@@ -6,22 +6,28 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from evaluation.benchmark import Item
 from evaluation.distribution import Moments, fid, jedi, kid
 from evaluation.extractors import clip_sim
-from evaluation.making import FEATURES, Suite, measure_video
-from evaluation.metrics import bootstrap, coverage, is_covered, judge_track, mean_where, miou_all, miou_covered
+from evaluation.making import FEATURES, Suite, read_measured
+from evaluation.metrics import Array, bootstrap, is_covered, judge_track, mean_where
 from evaluation.store import Row, Store
 from evaluation.vjepa import FeatureFolder
 
 WORDS = ("id", "subject")  # what is not a number in the figures of a track
+FIGURES = (  # means over the tracks that have one
+    "frame_iou", "frame_iou_misses", "centroid_distance", "ap50", "ap50_misses", "clip_sim", "tau", "latent_std"
+)  # fmt: skip
+COMPARED = ("miou_all", "tau")  # between rows, track by track
 
 
 @dataclass(frozen=True)
@@ -54,7 +60,7 @@ def reduce_row(
     jedi_features: tuple[Path, Path] | None = None,
     allow_missing: bool = False,
 ) -> dict[str, Any]:
-    """Every number of one row, ready for JSON.
+    """Every number of one row, ready for JSON, from measurements that were made before.
 
     reference: features of the reference set by role, see `making.measure_reference`
     jedi_features: folders with the user's own V-JEPA features, of this row's videos and of the reference
@@ -67,7 +73,7 @@ def reduce_row(
             missing.append(item.id)
         elif record is not None and record["failure"] is not None:
             failed.append(item.id)
-        found = {} if item.id in missing else measure_video(store, suite, item, row)
+        found = {} if item.id in missing else read_measured(store, suite, item, row)
         tracks[item.split] += judge_item(item, row, found, record or {}, rules)
         for role in FEATURES:
             if role in found:
@@ -112,23 +118,71 @@ def best_boxes_over(found: Iterable[Sequence[Sequence[float]]], threshold: float
 
 
 def summarize(tracks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """{figure: value and 95 % bootstrap interval over tracks}, None where there is none; and the counts."""
-    column = {name: np.array([t[name] for t in tracks], dtype=float) for name in tracks[0] if name not in WORDS}
-    covered = column["covered"].astype(bool)
-    statistics = {
-        "coverage": (coverage, covered),
-        "miou_covered": (miou_covered, column["iou"], covered),
-        "miou_all": (miou_all, column["iou"], covered),
+    """{figure: its mean and 95 % bootstrap interval}, None where there is none; and the counts."""
+    videos, columns = [track["id"] for track in tracks], figure_columns(tracks)
+    counts = {"tracks": len(tracks), "covered": sum(track["covered"] for track in tracks)}
+    return counts | {name: mean_and_interval(videos, *column) for name, column in columns.items()}
+
+
+def figure_columns(tracks: Sequence[Mapping[str, Any]]) -> dict[str, tuple[Array, Array]]:
+    """{figure: values and which of them its mean is over}, both (T,), the latter bool."""
+    column = {name: np.array([track[name] for track in tracks], dtype=float) for name in tracks[0] if name not in WORDS}
+    covered, always = column["covered"].astype(bool), np.ones(len(tracks), dtype=bool)
+    own = {name: (np.nan_to_num(column[name]), ~np.isnan(column[name])) for name in FIGURES}
+    return {
+        "coverage": (column["covered"], always),
+        "miou_covered": (column["iou"], covered),
+        "miou_all": (column["iou"] * covered, always),
+    } | own
+
+
+def mean_and_interval(videos: Sequence[str], values: Array, chosen: Array) -> list[float] | None:
+    """Mean over the chosen of T tracks and its 95 % bootstrap interval; None where none is chosen.
+
+    videos: T names. Whole videos are drawn, for subjects in one video are not independent of each other.
+    """
+    value = float(mean_where(values, chosen))
+    if math.isnan(value):
+        return None
+    grids = by_video(videos, values), by_video(videos, chosen)
+
+    def mean(drawn: Array) -> Array:
+        """Over the tracks of the drawn videos (R, V) -> (R,)."""
+        return mean_where(*(rearrange(grid[drawn], "r v s -> r (v s)") for grid in grids))
+
+    return [value, *bootstrap(mean, np.arange(len(grids[0])))]
+
+
+def by_video(videos: Sequence[str], column: Array) -> Array:
+    """(T,) -> (V, S): a row for each video, filled up with 0 (False) where it has fewer than S subjects."""
+    names = np.array(videos)
+    rows = [column[names == name] for name in dict.fromkeys(videos)]
+    S = max(map(len, rows))
+    return np.stack([np.pad(row, (0, S - len(row))) for row in rows])
+
+
+def differences(results: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, dict[str, list[float] | None]]]:
+    """What each row adds to the row above it: {"row minus row above": {split: {figure: mean difference and interval}}}.
+
+    results: of rows over the same items, see `reduce_row`. A difference is one of the same track, in which the noise
+    of both rows is the same; tracks without the figure in one of the rows are left out.
+    """
+    return {
+        f"{label} minus {above}": {
+            split: _mean_differences(first["tracks"][split], tracks) for split, tracks in second["tracks"].items()
+        }
+        for (above, first), (label, second) in pairwise(results.items())
     }
-    for name in (
-        "frame_iou", "frame_iou_misses", "centroid_distance", "ap50", "ap50_misses", "clip_sim", "tau", "latent_std"
-    ):  # fmt: skip
-        statistics[name] = mean_where, np.nan_to_num(column[name]), ~np.isnan(column[name])  # of those that have one
-    summary: dict[str, Any] = {"tracks": len(tracks), "covered": int(covered.sum())}
-    for name, (statistic, *columns) in statistics.items():
-        value = float(statistic(*columns))
-        summary[name] = None if math.isnan(value) else [value, *bootstrap(statistic, *columns)]
-    return summary
+
+
+def _mean_differences(
+    above: Sequence[Mapping[str, Any]], tracks: Sequence[Mapping[str, Any]]
+) -> dict[str, list[float] | None]:
+    old, new = figure_columns(above), figure_columns(tracks)
+    videos = [track["id"] for track in tracks]
+    return {
+        name: mean_and_interval(videos, new[name][0] - old[name][0], new[name][1] & old[name][1]) for name in COMPARED
+    }
 
 
 # ---- Table 2 ---------------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """One run of the command: from its first step, or from where it was stopped, to its folder."""
 
 import sys
+import warnings
 from argparse import Namespace
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from evaluation.outputs import describe, write_run
 from evaluation.unfinished import Unfinished, load_state, save_state
 from sampling.generate import Pipeline, Plan, Result, generate
 from sampling.sampler import State
-from sampling.settings import PRESETS
+from sampling.settings import PRESETS, SamplingSettings, without_effect
 from weights.memory import check_memory
 
 SIZE = ("frames", "height", "width")
@@ -36,6 +37,13 @@ def check_fit(arguments: Namespace, pipeline: Pipeline, plans: Iterable[Plan], g
             check_memory(pipeline, replace(plan, settings=settings), **how)
         for settings in recorded.values():
             check_memory(pipeline, replace(plan, settings=settings), **how | {"sequential_guidance": False})
+
+
+def warn_of_idle(arguments: Namespace, settings: SamplingSettings, given: Mapping[str, Any]) -> None:
+    """Say which of the settings that were asked for change nothing under the method; --compare has others as well."""
+    idle = [f"--{name.replace('_', '-')}" for name in given if name in without_effect(settings)]
+    if idle and not arguments.compare:
+        warnings.warn(f"{', '.join(idle)} without effect: method {arguments.method} leaves that part out", stacklevel=2)
 
 
 def make_run(

@@ -19,7 +19,8 @@ from einops import rearrange, reduce
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, conv3d
 
-from evaluation.extractors import Box, batches, check_frames
+from evaluation.extractors import Box, batches
+from evaluation.video import check_frames
 from weights.train_tiny.world import BACKGROUNDS, COLORS
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class ColourDetector:
         return [[] if found.box is None else [(*found.box, 1.0)] for found in see(frames, color)]
 
     def describe(self) -> dict[str, str]:
+        """See `Extractor`."""
         return _describe(self, "largest blob of the subject's colour", "as it is", "float32")
 
 
@@ -77,6 +79,7 @@ class ColourScorer:
         return 100 * torch.tensor(seen, dtype=torch.float32).mean(0)
 
     def describe(self) -> dict[str, str]:
+        """See `Extractor`."""
         return _describe(self, "share of the prompt's colours and backgrounds that are seen", "as it is", "float32")
 
 
@@ -100,6 +103,7 @@ class ConvFrameFeatures:
         return torch.stack([reduce(feature, "c 1 h w -> c", "mean") for feature in features]).float()
 
     def describe(self) -> dict[str, str]:
+        """See `Extractor`."""
         resize = f"averaged to {SIDE}x{SIDE}"
         return _describe(self, f"{self.dim} random convolutions of a frame, seed {self.seed}", resize, "float64")
 
@@ -120,6 +124,7 @@ class ConvVideoFeatures:
         return reduce(convolve(shrink(check_frames(frames)), self.kernels), "c t h w -> c", "mean").float()
 
     def describe(self) -> dict[str, str]:
+        """See `Extractor`."""
         resize = f"averaged to {SIDE}x{SIDE}"
         return _describe(self, f"{self.dim} random convolutions of a video, seed {self.seed}", resize, "float64")
 

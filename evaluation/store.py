@@ -2,6 +2,7 @@
 
     DIR/bench.jsonl                     the items
     DIR/rows.json                       label of a row -> what makes its videos: settings, model, size
+    DIR/rows.lock                       held by whoever changes rows.json
     DIR/files/ID-DIGEST.json            one video's record, and .mkv beside it, its frames without loss
     DIR/files/ID-DIGEST.KEY.json        what the extractor KEY found in it; .safetensors for features
 
@@ -15,7 +16,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -45,6 +47,7 @@ class Row:
 
     @classmethod
     def of(cls, pipeline: Pipeline, settings: SamplingSettings, frames: int, negative_prompt: str = "") -> Row:
+        """With this pipeline's weights and number type, and the height and width that it recommends."""
         dtype = str(next(pipeline.unet.parameters()).dtype).removeprefix("torch.")
         size = pipeline.defaults.height, pipeline.defaults.width
         return cls(settings, pipeline.fingerprint, dtype, frames, *size, negative_prompt)
@@ -64,14 +67,19 @@ class Store:
     # ---- What is to be made ------------------------------------------------------------------------------------------
 
     def save(self, items: Sequence[Item], rows: dict[str, Row]) -> None:
-        """Note what is to be made; rows noted before stay, unless their label is used again."""
+        """Note what is to be made; rows noted before stay, unless their label is used again.
+
+        Several processes may do so at once: each adds its rows to those of the others.
+        """
         (self.root / "files").mkdir(parents=True, exist_ok=True)
         save_items(self.root / "bench.jsonl", items)
         path = self.root / "rows.json"
-        known = (_read_json(path) or {}) | {label: asdict(row) for label, row in rows.items()}
-        write_bytes(path, (json.dumps(known, indent=1) + "\n").encode())
+        with _alone(path.with_suffix(".lock")):
+            known = (_read_json(path) or {}) | {label: asdict(row) for label, row in rows.items()}
+            write_bytes(path, (json.dumps(known, indent=1) + "\n").encode())
 
     def items(self) -> list[Item]:
+        """All items that are noted; a ValueError where there are none."""
         return load_items(self.root / "bench.jsonl")
 
     def rows(self, labels: Iterable[str] | None = None) -> dict[str, Row]:
@@ -93,7 +101,8 @@ class Store:
     # ---- Videos ------------------------------------------------------------------------------------------------------
 
     def record_path(self, item: Item, row: Row) -> Path:
-        digest = _sha256(json.dumps([asdict(item), asdict(row)], sort_keys=True).encode())
+        """Where the record of a video lies, if there is one; the names of all that belongs to it begin so."""
+        digest = sha256(json.dumps([asdict(item), asdict(row)], sort_keys=True).encode())
         return self.root / "files" / f"{item.id}-{digest[:12]}.json"
 
     def read_record(self, item: Item, row: Row) -> dict[str, Any] | None:
@@ -103,7 +112,7 @@ class Store:
         if record is None or record["video"] is None:
             return record
         try:
-            return record if _sha256(path.with_suffix(".mkv").read_bytes()) == record["video"] else None
+            return record if sha256(path.with_suffix(".mkv").read_bytes()) == record["video"] else None
         except OSError:
             return None
 
@@ -112,7 +121,7 @@ class Store:
         path = self.record_path(item, row)
         if frames is not None:
             write_lossless(path.with_suffix(".mkv"), frames)
-        video = None if frames is None else _sha256(path.with_suffix(".mkv").read_bytes())
+        video = None if frames is None else sha256(path.with_suffix(".mkv").read_bytes())
         record = {"video": video, **record}
         write_sealed(path, record)
         return record
@@ -145,6 +154,17 @@ def worker_device(device: str) -> str:
     return f"cuda:{local}" if device == "cuda" and local is not None else device
 
 
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Wait until no other process holds the lock `path`, and hold it until the file is closed."""
+    with path.open("ab") as file:
+        with suppress(ImportError, OSError):  # a system, or a file system, that has no locks
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 # ---- Files that know whether they are whole --------------------------------------------------------------------------
 
 
@@ -164,7 +184,7 @@ def read_sealed(path: Path) -> dict[str, Any] | None:
 
 
 def _checksum(content: Mapping[str, Any]) -> str:
-    return _sha256(json.dumps(content, sort_keys=True).encode())
+    return sha256(json.dumps(content, sort_keys=True).encode())
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:
@@ -176,5 +196,6 @@ def _read_json(path: Path) -> dict[str, Any] | None:
     return content if isinstance(content, dict) else None
 
 
-def _sha256(content: bytes) -> str:
+def sha256(content: bytes) -> str:
+    """In hexadecimal."""
     return hashlib.sha256(content).hexdigest()

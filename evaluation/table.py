@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from evaluation.metrics import RESAMPLES
+from evaluation.results import COMPARED, differences
 
 Result = Mapping[str, Any]  # of one row, see `results.reduce_row`
 
@@ -22,6 +24,7 @@ FIGURES = {  # figure: its column, and whether it is a share
     "tau": ("tau", False),
     "latent_std": ("latent std", False),
 }
+ADDED = "What each row adds to the row above it"
 ROLES = {"boxes": "Boxes", "text": "CLIP-SIM", "frames": "Features of frames", "videos": "Features of videos"}
 
 
@@ -30,6 +33,7 @@ def tables(results: Mapping[str, Result], command: str, items: str, reference: s
     parts = {
         "How well subjects follow their boxes, in the layout of the paper's Table 1": conditional_table(results),
         "More about the same videos": conditional_table(results, FURTHER),
+        ADDED: differences_table(results),
         "How far the videos lie from others, in the layout of the paper's Table 2": distances_table(results),
         "How these numbers were made": footer(results, command, items, reference),
     }
@@ -51,6 +55,23 @@ def conditional_table(results: Mapping[str, Result], figures: Sequence[str] = TA
         [label, *(_interval(result["splits"][split][name], FIGURES[name][1]) for split, name in shown)]
         for label, result in results.items()
     ])  # fmt: skip
+
+
+def differences_table(results: Mapping[str, Result]) -> str:
+    """Each row but the first minus the one above it, and what that is; empty where there is one row."""
+    added = differences(results)
+    if not added:
+        return ""
+    columns = [(split, name) for split in next(iter(added.values())) for name in COMPARED]
+    head = ["", *(f"{TITLES[split]}: {FIGURES[name][0]}" for split, name in columns)]
+    rows = [
+        [label, *(_interval(splits[split][name], FIGURES[name][1], "+") for split, name in columns)]
+        for label, splits in added.items()
+    ]
+    return (
+        "Rows are compared as they stand, each with the one above it, track by track: mean difference, and its 95 % "
+        f"bootstrap interval over videos. Of percentages the difference is in points.\n\n{_markdown(head, rows)}"
+    )
 
 
 def distances_table(results: Mapping[str, Result]) -> str:
@@ -99,17 +120,26 @@ def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
 def _about_tracks(results: Mapping[str, Result], items: str) -> list[str]:
     first = next(iter(results.values()))
     rules = first["rules"]
-    counts = [f"{summary['tracks']} {split}" for split, summary in first["splits"].items()]
+    counts = [f"{len({track['id'] for track in tracks})} {split}" for split, tracks in first["tracks"].items()]
     covered = "more than half" if rules["coverage"] == "half" else f"more than {rules['coverage'].split(':')[1]}"
     iou = "of a video's volume" if rules["iou"] == "volume" else "mean over the frames in which the subject is found"
     clip = "CLIP-SIM: negative scores count as 0. " if rules["clamp_clip"] else "CLIP-SIM: negative scores count. "
     return [
-        f"{' and '.join(counts)} tracks ({items}), the same noise for every row.",
+        f"{' and '.join(counts)} tracks{_subjects(first['tracks'])} ({items}), the same noise for every row.",
         f"Covered: subject found, with a score of at least {rules['threshold']:g}, in {covered} of the frames.",
-        f"IoU: {iou}; mean over covered tracks, or over all with those not covered as 0.",
+        f"IoU: {iou}; mean over covered subjects, or over all with those not covered as 0.",
         f"{clip if 'text' in first['extractors'] else ''}tau: of the last step.",
-        f"In brackets: 95 % bootstrap interval over tracks ({RESAMPLES:,} resamples).",
+        f"In brackets: 95 % bootstrap interval over videos ({RESAMPLES:,} resamples).",
     ]
+
+
+def _subjects(tracks: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    """How many subjects the videos of all splits have, where that is not one each."""
+    of_video = Counter((split, track["id"]) for split, own in tracks.items() for track in own)
+    least, most = min(of_video.values()), max(of_video.values())
+    if most == 1:
+        return ""
+    return f", {most if least == most else f'{least} to {most}'} subjects each"
 
 
 def _about_distances(results: Mapping[str, Result], reference: str | None) -> list[str]:
@@ -155,10 +185,11 @@ def _video_distance(results: Mapping[str, Result]) -> str:
 # ---- Cells -----------------------------------------------------------------------------------------------------------
 
 
-def _interval(figure: Sequence[float] | None, percent: bool) -> str:
+def _interval(figure: Sequence[float] | None, percent: bool, sign: str = "-") -> str:
+    """sign: "+" writes it before positive numbers too."""
     if figure is None:
         return "-"
-    value, low, high = (f"{100 * v:.1f}" if percent else f"{v:.3f}" for v in figure)
+    value, low, high = (f"{100 * v:{sign}.1f}" if percent else f"{v:{sign}.3f}" for v in figure)
     return f"{value} [{low}, {high}]"
 
 

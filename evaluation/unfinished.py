@@ -27,7 +27,7 @@ from torch import Tensor
 
 from adaptation.trajectory import Trajectory
 from adaptation.trajectory_file import write_bytes
-from evaluation.outputs import SUFFIX, json_boxes, unfinished_folder
+from evaluation.outputs import SUFFIX, unfinished_folder
 from evaluation.store import read_sealed, write_sealed
 from sampling.sampler import State, Streams
 from sampling.settings import SamplingSettings
@@ -35,6 +35,7 @@ from sampling.settings import SamplingSettings
 STATE = "state.safetensors"
 AGAIN = "delete it to begin this video again, with all else as it was"
 COMPARED = ("device", "device_name", "dtype", "threads", "memory")  # and versions: what may change the bits
+RECORDED = {"t", "tau", "rms_prior", "rms_score", "rms_noise", "latent_std"}  # of a step, by `sampler.sample`
 NEEDED = {  # of begun.json: what each member has to be
     "arguments": lambda value: isinstance(value, list) and all(isinstance(word, str) for word in value),
     "run": lambda value: _is_whole(value, 0, 10**9),
@@ -107,7 +108,7 @@ def begin(
     """
     path = None
     if trajectory is not None:
-        path = {"boxes": json_boxes(trajectory), "subjects": trajectory.subjects, "prompt": trajectory.prompt}
+        path = {"boxes": trajectory.as_lists(), "subjects": trajectory.subjects, "prompt": trajectory.prompt}
     begun = {"arguments": arguments, "run": run, "seed": seed, "settings": asdict(settings), "trajectory": path}
     begun = {**begun, **facts, "resumed": []}
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -200,7 +201,7 @@ def load_state(unfinished: Unfinished, device: torch.device | str = "cpu") -> St
         whole = metadata["checksum"] == _checksum(metadata["state"], z)
         told = json.loads(metadata["state"])
         whole = whole and z.dtype == torch.float32 and _is_whole(told["step"], 1, unfinished.settings.steps)
-        whole = whole and len(told["records"]) == told["step"]
+        whole = whole and len(told["records"]) == told["step"] and all(map(_is_record, told["records"]))
     except (OSError, SafetensorError, KeyError, TypeError, json.JSONDecodeError):
         whole = False
     if not whole:
@@ -211,6 +212,14 @@ def load_state(unfinished: Unfinished, device: torch.device | str = "cpu") -> St
 
 def _is_whole(value: object, low: int, high: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+
+
+def _is_record(value: object) -> bool:
+    """Whether it has the form of what the sampler records of a step of one video."""
+    if not isinstance(value, dict) or value.keys() != RECORDED or not isinstance(value["t"], int):
+        return False
+    numbers = [value[name] for name in RECORDED - {"t"} if value[name] is not None]
+    return all(isinstance(n, list) and len(n) == 1 and isinstance(n[0], float) for n in numbers)
 
 
 def _checksum(told: str, z: Tensor) -> str:

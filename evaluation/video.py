@@ -24,12 +24,19 @@ LOOKING_SIZE = 256  # pixels along the short side that a video needs to be looke
 LARGEST_SIDE = 4096  # pixels that players of H.264 are sure to take
 
 
+def check_frames(frames: np.ndarray) -> np.ndarray:
+    """The frames, laid out in order in memory; what is no video is refused."""
+    if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8 or 0 in frames.shape:
+        raise ValueError(f"frames must be uint8 of shape (F, H, W, 3), not {frames.dtype} {frames.shape}")
+    return np.ascontiguousarray(frames)
+
+
 def enlarge(frames: np.ndarray, short_side: int = LOOKING_SIZE) -> np.ndarray:
     """Every pixel as a k x k block, with the smallest k that makes the short side at least `short_side` pixels.
 
     Large frames are returned as they are; k stops where the long side would exceed `LARGEST_SIDE`.
     """
-    H, W = _checked(frames).shape[1:3]
+    H, W = check_frames(frames).shape[1:3]
     k = max(1, min(math.ceil(short_side / min(H, W)), LARGEST_SIDE // max(H, W)))
     return repeat(frames, "f h w c -> f (h k1) (w k2) c", k1=k, k2=k)
 
@@ -61,7 +68,7 @@ def write_mp4(path: str | Path, frames: np.ndarray, fps: float) -> None:
 
 def write_lossless(path: str | Path, frames: np.ndarray, fps: float = 8) -> None:
     """FFV1 in Matroska (.mkv): every frame pixel for pixel, repeated ones too, in one file."""
-    H, W = _checked(frames).shape[1:3]
+    H, W = check_frames(frames).shape[1:3]
     bitexact = {"fflags": "+bitexact"}  # no random name inside: the same frames give the same file
     with (
         _appearing(path) as unfinished,
@@ -93,14 +100,14 @@ def read_video(path: str | Path) -> np.ndarray:
 
 def write_png(path: str | Path, picture: np.ndarray) -> None:
     """One picture, uint8 (H, W, 3)."""
-    _checked(picture[None])
+    check_frames(picture[None])
     with _appearing(path) as unfinished:
         Image.fromarray(np.ascontiguousarray(picture)).save(unfinished, format="PNG")
 
 
 def write_pngs(folder: str | Path, frames: np.ndarray) -> None:
     """A new folder with 0000.png, 0001.png, ...: the frames as they are, pixel for pixel."""
-    _checked(frames)
+    check_frames(frames)
     if os.path.lexists(folder):
         raise FileExistsError(17, "the folder for the frames already exists", str(folder))
     with _appearing(folder) as unfinished:
@@ -111,7 +118,7 @@ def write_pngs(folder: str | Path, frames: np.ndarray) -> None:
 
 def contact_sheet(frames: np.ndarray, columns: int = 4, gap: int = 4) -> np.ndarray:
     """All frames in one picture, row by row in reading order, with white in between: uint8 (H', W', 3)."""
-    F = len(_checked(frames))
+    F = len(check_frames(frames))
     if columns < 1 or gap < 0:
         raise ValueError(f"a contact sheet needs at least 1 column and no negative gap, got {columns} and {gap}")
     columns = min(columns, F)
@@ -127,7 +134,7 @@ def draw_boxes(frames: np.ndarray, boxes: np.ndarray, colors: Sequence[Color] = 
     keeps it visible on any background.
     """
     boxes = np.asarray(boxes, dtype=np.float64)
-    if boxes.ndim != 3 or boxes.shape[1:] != (len(_checked(frames)), 4):
+    if boxes.ndim != 3 or boxes.shape[1:] != (len(check_frames(frames)), 4):
         raise ValueError(f"boxes must be (K, F, 4) with F = {len(frames)} as the frames, got {boxes.shape}")
     frames = frames.copy()
     H, W = frames.shape[1:3]
@@ -164,9 +171,3 @@ def _appearing(path: str | Path) -> Iterator[Path]:
             shutil.rmtree(unfinished, ignore_errors=True)
         else:
             unfinished.unlink(missing_ok=True)
-
-
-def _checked(frames: np.ndarray) -> np.ndarray:
-    if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8 or 0 in frames.shape:
-        raise ValueError(f"frames must be uint8 of shape (F, H, W, 3), not {frames.dtype} {frames.shape}")
-    return frames

@@ -17,8 +17,8 @@ from einops import rearrange
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from evaluation.extractors import check_frames
 from evaluation.pretrained import Checkpoint, find, load_model
+from evaluation.video import check_frames
 from weights.files import FLOATS, CheckpointError, one_line, open_weights
 
 VJEPA2 = "facebook/vjepa2-vitl-fpc16-256-ssv2"  # with an attentive probe trained on SSv2, as JEDi's is
@@ -38,6 +38,7 @@ class VJepa2Features:
 
     @classmethod
     def load(cls, name: str = VJEPA2, device: str | torch.device = "cpu") -> VJepa2Features:
+        """From the hub or a folder; a CheckpointError where there is no V-JEPA 2."""
         checkpoint = find(name)
         unused = ("vjepa2.predictor.", "classifier.")
         return cls(load_model("VJEPA2ForVideoClassification", checkpoint, device, unused), checkpoint)
@@ -55,6 +56,7 @@ class VJepa2Features:
             return self.network.pooler(tokens)[0].float().cpu()
 
     def describe(self) -> dict[str, str]:
+        """See `Extractor`."""
         side = self.network.config.crop_size
         return self.checkpoint.describe(self, f"squashed to {side}x{side} by torch's antialiased bilinear")
 

@@ -104,10 +104,10 @@ class Book:
         return path
 
 
-def last_call(module: nn.Module, run: Callable[[], object]) -> tuple[tuple, Tensor]:
-    """Arguments and output of the module's last forward call while `run` runs."""
+def last_call(module: nn.Module, run: Callable[[], object]) -> tuple[tuple, dict[str, Any], Tensor]:
+    """Arguments, those by name, and output of the module's last forward call while `run` runs."""
     calls = []
-    handle = module.register_forward_hook(lambda _, arguments, output: calls.append((arguments, output)))
+    handle = module.register_forward_hook(lambda _, *call: calls.append(call), with_kwargs=True)
     try:
         run()
     finally:

@@ -112,12 +112,12 @@ def mask_normalization(walk: Walk, book: Book) -> dict[str, tuple[Tensor, Tensor
         ("attention", "shape: 2 F, N, C", "variance of A_u", "of A_m", "normalized", "distance from the U-Net's own")
     ]
     for kind, attention in (("self", block.attn1), ("cross", block.attn2)):
-        (x, context, mask, *_), output = last_call(attention, lambda: walk.denoise(walk.state.z))
-        source = x if context is None else context
+        (x, *text), masking, output = last_call(attention, lambda: walk.denoise(walk.state.z))
+        source = text[0] if text else x
         q, k, v = attention.to_q(x), attention.to_k(source), attention.to_v(source)
 
         A_u = dense_attention(q, k, v, attention.heads)
-        A_m = grouped_attention(q, k, v, attention.heads, mask)
+        A_m = grouped_attention(q, k, v, attention.heads, masking["mask"])
         A_n = match_distribution(A_m, A_u, dim=axis_dims(walk.settings.axis))
 
         expected = attention.to_out[0](A_n if walk.control.normalizes(kind) else A_m)

@@ -110,9 +110,9 @@ class Attention(nn.Module):
     ) -> Tensor:
         """Sections 2.1 and 2.2 in one place: A_u = sigma(Q K^T / sqrt(d)) V, and A_m, which the mask restricts.
 
-        x (B F, N, C). context (B, L, D) for cross-attention, None for self-attention. mask (F, N, N) or (F, N, L), the
-        same for every video and head: a bool tensor, True = may attend, or an AttentionMask, which is never made
-        dense. normalize maps (A_m, A_u), which share q, k and v, to the output used instead of A_m. edit
+        x (B F, N, C). context (B, L, D) for cross-attention, None for self-attention. mask (F, N, N) or (F, N, L), in
+        time (N, F, F), the same for every video and head: a bool tensor, True = may attend, or an AttentionMask, which
+        is never made dense. normalize maps (A_m, A_u), which share q, k and v, to the output used instead of A_m. edit
         changes the probabilities of cross-attention; then there is no mask. Returns (B F, N, C), after the output
         projection, before the residual.
         """
@@ -139,6 +139,7 @@ class GEGLU(nn.Module):
         self.proj = nn.Linear(channels, 2 * inner)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(..., C) -> (..., inner)."""
         halves = zip(self.proj.weight.chunk(2), self.proj.bias.chunk(2), strict=True)
         value, gate = (F.linear(x, weight, bias) for weight, bias in halves)  # each whole in memory, not interleaved
         return value * F.gelu(gate)
@@ -152,4 +153,5 @@ class FeedForward(nn.Module):
         self.net = nn.ModuleList([GEGLU(channels, 4 * channels), nn.Identity(), nn.Linear(4 * channels, channels)])
 
     def forward(self, x: Tensor) -> Tensor:
+        """(..., C) -> the same shape."""
         return self.net[2](self.net[0](x))

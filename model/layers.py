@@ -31,6 +31,7 @@ class TimestepMLP(nn.Module):
         self.linear_2 = nn.Linear(out_dim, out_dim)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, in_dim) -> (B, out_dim)."""
         return self.linear_2(F.silu(self.linear_1(x)))
 
 

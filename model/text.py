@@ -36,9 +36,7 @@ class TextEncoder:
     @property
     def length(self) -> int:
         """L; a tokenizer that names no limit has a huge one."""
-        return int(
-            min(self.tokenizer.model_max_length, self.model.config.max_position_embeddings)
-        )  # it may be 77.0
+        return int(min(self.tokenizer.model_max_length, self.model.config.max_position_embeddings))  # it may be 77.0
 
     def encode(self, prompts: Sequence[str]) -> Tensor:
         """Last hidden states (B, L, D) of B prompts, in the model's dtype. No attention mask: padding is read as well,

@@ -18,7 +18,7 @@ EPS = 1e-6  # of the GroupNorm at a transformer's entrance
 
 
 class Masking(NamedTuple):
-    """What a control asks of one attention: `Attention.forward`'s last three arguments."""
+    """What a control asks of one attention: `Attention.forward`'s arguments of these names."""
 
     mask: Tensor | AttentionMask | None = None
     normalize: Normalize | None = None
@@ -66,11 +66,11 @@ class TransformerBlock(nn.Module):
 
         gate (B F, N, 1) multiplies what enters attn2 and what leaves it: Peekaboo's temporal masking.
         """
-        x = x + self.attn1(self.norm1(x), None, *masking1)
+        x = x + self.attn1(self.norm1(x), **masking1._asdict())
         q = self.norm2(x if gate is None else gate * x)
         if halves > 1:
             x, q = x.repeat(halves, 1, 1), q.repeat(halves, 1, 1)
-        a = self.attn2(q, text, *masking2)
+        a = self.attn2(q, text, **masking2._asdict())
         x = x + (a if gate is None else gate * a)
         return x + self.ff(self.norm3(x))
 

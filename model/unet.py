@@ -133,7 +133,8 @@ class UNet3D(nn.Module):
             for i in range(len(block.resnets)):
                 skip = skips.pop()
                 skip = skip.repeat(x.shape[0] // skip.shape[0], 1, 1, 1)  # made before the halves parted
-                x = self._run(block.layer, i, torch.cat([x, skip], dim=1), time, text, frames, control)
+                args = i, torch.cat([x, skip], dim=1), time, text, frames, control
+                x = self._run(block.layer, *args) if skips else block.layer(*args)  # the last is needed again at once
             if hasattr(block, "upsamplers"):
                 x = block.upsamplers[0](x, size=skips[-1].shape[2:])  # odd sizes: the skip decides
 

@@ -44,6 +44,7 @@ class MidBlock(nn.Module):
         self.attentions = nn.ModuleList([FrameAttention(channels, groups)])
 
     def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> the same shape."""
         return self.resnets[1](self.attentions[0](self.resnets[0](x)))
 
 
@@ -58,6 +59,7 @@ class EncoderBlock(nn.Module):
             self.downsamplers = nn.ModuleList([Downsample(out_channels, pad=(0, 1, 0, 1))])
 
     def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C', H / 2, W / 2); the last block keeps the size."""
         for resnet in self.resnets:
             x = resnet(x)
         return self.downsamplers[0](x) if hasattr(self, "downsamplers") else x
@@ -74,6 +76,7 @@ class DecoderBlock(nn.Module):
             self.upsamplers = nn.ModuleList([Upsample(out_channels)])
 
     def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C', 2 H, 2 W); the last block keeps the size."""
         for resnet in self.resnets:
             x = resnet(x)
         return self.upsamplers[0](x) if hasattr(self, "upsamplers") else x

@@ -15,7 +15,7 @@ from adaptation.attention_masks import AttentionControl
 from adaptation.trailblazer import TrailBlazerControl, edited_tokens
 from adaptation.trajectory import Trajectory
 from sampling.denoise import make_denoise, off_device
-from sampling.sampler import State, initial_state, sample
+from sampling.sampler import NonFinite, State, initial_state, sample
 from sampling.schedule import NoiseSchedule
 from sampling.settings import SamplingSettings, preset
 
@@ -43,6 +43,8 @@ class Plan:
 
 @dataclass(frozen=True, eq=False)
 class Result:
+    """What `generate` made, and all that it was made of."""
+
     frames: np.ndarray  # uint8 (F, H, W, 3)
     latents: Tensor  # (1, C, F, h, w) float32, z_0
     records: tuple[dict[str, Any], ...]  # one for each step, see `sampler.sample`
@@ -167,7 +169,7 @@ def generate(
 def to_uint8(pixels: Tensor) -> np.ndarray:
     """Pixels (1, 3, F, H, W) in [-1, 1] -> frames (F, H, W, 3), rounded to the nearest of 256 levels."""
     if not pixels.isfinite().all():
-        raise ValueError("the decoded pixels are not finite: run the autoencoder in float32 or bfloat16")
+        raise NonFinite("the decoded pixels are not finite: run the autoencoder in float32")
     levels = (pixels.float().clamp(-1, 1) + 1) * 127.5
     return rearrange(levels.round().byte(), "1 c f h w -> f h w c").cpu().numpy()
 

@@ -26,8 +26,8 @@ STREAMS = ("latent", "refinement", "ddim")
 TAU_SCALE = 2.0**10
 
 
-class NonFiniteLatents(RuntimeError):
-    """The latents hold NaN or infinity, so that nothing after this step could mean anything."""
+class NonFinite(RuntimeError):
+    """NaN or infinity in the latents or pixels: nothing after them could mean anything, nor would another try."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def initial_state(seeds: Sequence[int], shape: Sequence[int], device: torch.devi
     return State(step=0, z=streams.draw("latent", shape).to(device), streams=streams)
 
 
-@torch.no_grad()  # torch lifts it while the generator is suspended; `gradients` lifts it where the prior needs it
+@torch.no_grad()  # the caller's mode is back at every yield; `gradients` lifts it where the prior needs it
 def sample(
     denoise: Denoise,
     schedule: NoiseSchedule,
@@ -111,7 +111,7 @@ def sample(
         noise = state.streams.draw("ddim", shape, step).to(z) if settings.eta > 0 else None
         z_prev = ddim_step(z, eps, alpha_bar, alpha_bar_prev, settings.eta, noise)  # 8: z_{t-1} <- DDIMStep(z_t^M)
         if not z_prev.isfinite().all():
-            raise NonFiniteLatents(
+            raise NonFinite(
                 f"latents are not finite after step {step + 1} of {settings.steps} (t = {t}): "
                 "run the network in float32; where it is, c_g or guidance_scale is too large, or the weights are broken"
             )
@@ -131,6 +131,7 @@ def gradients(
 ) -> tuple[Tensor, Tensor]:
     """Lines 4 and 5 of Algorithm 1: G_g = grad_z tau(b, z0_hat(z)) and G_p = grad_z log p_t(z | y, b), like z.
 
+    c_g comes in with Eq. 2; where it is 0, or without boxes, G_g is zero and costs no gradient.
     z0_hat(z) is, for `settings.prior_gradient`, the clean estimate of
         "full"         the guided eps, differentiated through both halves of the network;
         "conditional"  eps_text, differentiated through the text half, so that no guidance scale enters;

@@ -37,8 +37,8 @@ SUBSETS = {
 
 @dataclass(frozen=True)
 class SamplingSettings:
-    """One run. The defaults are the paper's full method; steps, guidance_scale and eta are not in the paper and are
-    those of the pipelines it builds on."""
+    """One run. The defaults are the paper's full method: M, c_g and gamma as its longer version and supplement give
+    them, steps, guidance_scale and eta, which it does not give, as in the pipelines it builds on."""
 
     # Sampling
     steps: int = 50  # DDIM steps
@@ -62,7 +62,7 @@ class SamplingSettings:
     gamma: float = 0.05  # size of a refinement step
     refine_steps: int | None = None  # refine before the first ones only; None means all
     prior_gradient: str = "full"  # what tau is differentiated through
-    normalize_gradient: bool = False  # to length 1 for each video, the ablation of B.3
+    normalize_gradient: bool = False  # to length 1 for each video: the supplement's ablation
     # TrailBlazer, a baseline: its code's values for runs on random boxes. Its examples have 0.15, 0.001 and 13 to 15
     strengthen: float = 0.125  # c_s, what is added inside a box
     weaken: float = 0.001  # c_w, what is left outside
@@ -94,8 +94,7 @@ class SamplingSettings:
             object.__setattr__(self, name, tuple(value))  # lists come from JSON; a tuple keeps the settings hashable
 
 
-MASK = {"control": "masks", "attention": ("self", "cross")}
-PUBLISHED = {"where": ("up",), "frozen_steps": 4, "start_token": "hidden"}  # how much masks hold differs by network
+MASK = {"control": "masks"}
 NO_REFINEMENT = {"iterations": 0, "c_g": 0.0}
 
 # What each method says about a run; whatever it leaves open is the checkpoint's, or else the paper's, the defaults.
@@ -104,6 +103,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "peekaboo": {
         **MASK,
         "where": ("up", "mid", "temporal"),
+        "attention": ("self", "cross"),
         "frozen_steps": 2,
         "start_token": "hidden",
         "grid": "stride",
@@ -125,7 +125,10 @@ PRESETS: dict[str, dict[str, Any]] = {
     "full": {**MASK, "normalize": True},  # c_g is the checkpoint's: it depends on the latents' size
     "paper": {  # as published, whatever the checkpoint recommends
         **MASK,
-        **PUBLISHED,
+        "where": ("up",),
+        "attention": ("self", "cross"),
+        "frozen_steps": 4,
+        "start_token": "hidden",
         "grid": "stride",
         "normalize": True,
         "normalize_in": ("self", "cross"),
@@ -139,6 +142,22 @@ PRESETS: dict[str, dict[str, Any]] = {
         "normalize_gradient": False,
     },
 }
+
+
+def without_effect(settings: SamplingSettings) -> set[str]:
+    """Names of settings that change nothing beside the others, such as c_g where nothing is refined."""
+    s, idle = settings, set()
+    if s.control != "masks" or s.frozen_steps == 0:
+        idle |= {"where", "attention", "grid", "start_token", "normalize_in", "axis"}
+    elif not s.normalize:
+        idle |= {"normalize_in", "axis"}
+    if s.iterations == 0 or s.refine_steps == 0:
+        idle |= {"c_g", "gamma", "refine_steps", "prior_gradient", "normalize_gradient"}
+    elif s.c_g == 0:
+        idle |= {"prior_gradient", "normalize_gradient"}
+    if s.control != "trailblazer" or s.frozen_steps == 0:
+        idle |= {"strengthen", "weaken", "trailing"}
+    return idle
 
 
 def preset(name: str, base: SamplingSettings | None = None) -> SamplingSettings:

@@ -1,6 +1,7 @@
 """Shared by the parity tests: where the reference outputs lie, and the formula that stands for their weights."""
 
 import os
+import sys
 import zlib
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import torch
 settings.register_profile("steady", deadline=None, derandomize=True)
 settings.load_profile("steady")
 
+sys.path.append(str(Path(__file__).parents[1]))  # so that every test file can import tests.helpers
 FIXTURES = Path(__file__).parent / "fixtures"
 
 

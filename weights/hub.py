@@ -26,8 +26,11 @@ NAMES = {"zeroscope": "cerspense/zeroscope_v2_576w@1f35e3dc3350d649f342bb7618fe3
 HUB_NAME = re.compile(r"(?P<repo>\w[\w.-]*/\w[\w.-]*)(@(?P<revision>[\w./-]+))?")
 
 
-def find_checkpoint(name_or_path: str | Path, dtype: torch.dtype = torch.float32) -> Path:
-    """The folder of a checkpoint. A name that is neither "tiny" nor in NAMES nor a folder is looked up on the hub."""
+def find_checkpoint(name_or_path: str | Path, dtype: torch.dtype | None = torch.float32) -> Path:
+    """The folder of a checkpoint. A name that is neither "tiny" nor in NAMES nor a folder is looked up on the hub.
+
+    dtype: what the weights are wanted for; None = they are not, so that only the small files are fetched.
+    """
     if name_or_path == "tiny":
         return TINY
     name = NAMES.get(name_or_path, name_or_path) if isinstance(name_or_path, str) else name_or_path
@@ -42,7 +45,16 @@ def find_checkpoint(name_or_path: str | Path, dtype: torch.dtype = torch.float32
             f"there is no folder {path}; give a checkpoint's folder, 'tiny', "
             f"{', '.join(map(repr, NAMES))} or a hub name such as owner/name"
         )
-    return fetch(hub["repo"], hub["revision"], half=dtype == torch.float16)
+    repo, revision = hub["repo"], hub["revision"]
+    return fetch_settings(repo, revision) if dtype is None else fetch(repo, revision, half=dtype == torch.float16)
+
+
+def fetch_settings(repo: str, revision: str | None) -> Path:
+    """The snapshot of a hub repository with configs and vocabulary alone. A cached one needs no network."""
+    cached = cached_snapshot(repo, revision)
+    if cached is not None and all((cached / name).is_file() for name in REQUIRED):
+        return cached
+    return download(repo, revision, [*REQUIRED, *OPTIONAL])
 
 
 def fetch(repo: str, revision: str | None, half: bool) -> Path:

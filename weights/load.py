@@ -42,8 +42,6 @@ BUILDERS = {
     "text_encoder": build_text_model,
 }
 
-__all__ = ["CheckpointError", "Defaults", "Pipeline", "fingerprint", "load_pipeline", "recommended_defaults"]
-
 
 @dataclass(frozen=True)
 class Defaults:
@@ -205,7 +203,7 @@ def recommended_defaults(name_or_path: str | Path) -> Defaults:
     """What a checkpoint recommends, without loading it; the named ones of the hub recommend nothing of their own."""
     if name_or_path in NAMES:
         return Defaults()
-    path = find_checkpoint(name_or_path) / RECOMMENDED
+    path = find_checkpoint(name_or_path, dtype=None) / RECOMMENDED
     if not path.exists():
         return Defaults()
     with blame(path):

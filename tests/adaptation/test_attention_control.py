@@ -4,12 +4,7 @@ import pytest
 import torch
 
 from adaptation.attention_masks import AttentionControl
-
-
-def bools(*rows: str) -> torch.Tensor:
-    """Rows of 0 and 1, spaces ignored, as a bool matrix."""
-    return torch.tensor([[c == "1" for c in row.replace(" ", "")] for row in rows])
-
+from tests.helpers import bools
 
 # On a 2 x 3 grid, pixels numbered 0 1 2 / 3 4 5: subject A holds 0 1, subject B holds 1 2, so pixel 1 is in both.
 A_AND_B = bools("110 000", "011 000")
@@ -47,7 +42,7 @@ def test_where_normalization_acts(settings, kinds):
     "settings, message",
     [
         ({"where": ("decoder",)}, "where is chosen from down, mid, up, temporal"),
-        ({"where": "up"}, "where is chosen from"),
+        ({"where": "up"}, "where is a list of down, mid, up, temporal, such as"),
         ({"where": ("temporal",)}, "temporal attention in no block"),
         ({"attention": ("temporal",)}, "attention is chosen from self, cross"),
         ({"normalize_in": ("both",)}, "normalize_in is chosen from"),

@@ -9,12 +9,7 @@ from hypothesis import strategies as st
 
 from adaptation.attention_masks import AttentionControl, cross_mask, self_mask, to_grid
 from adaptation.trajectory import Trajectory
-
-
-def bools(*rows: str) -> torch.Tensor:
-    """Rows of 0 and 1, spaces ignored, as a bool matrix."""
-    return torch.tensor([[c == "1" for c in row.replace(" ", "")] for row in rows])
-
+from tests.helpers import bools
 
 # On a 2 x 3 grid, pixels numbered 0 1 2 / 3 4 5: subject A holds 0 1, subject B holds 1 2, so pixel 1 is in both.
 A_AND_B = bools("110 000", "011 000")

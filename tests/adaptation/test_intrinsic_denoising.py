@@ -8,12 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adaptation.intrinsic_denoising import intrinsic_step, step_sizes
+from tests.helpers import normal
 
 LATENT = (1, 4, 3, 2, 2)
-
-
-def normal(seed: int, *shape: int) -> torch.Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 # Zeroscope's schedule at gamma = 0.05, e.g. t = 981: eta_l = 0.05 x 0.994224, eta_k = sqrt(0.05 x 1.95 x 0.994224).
@@ -62,11 +59,11 @@ def test_variance_on_unit_gaussian_data(gamma, alpha_bar):
 def test_variance_is_kept_by_the_step_itself(alpha_bar):
     # Monte Carlo with 400,000 draws: the standard error of a variance near 1 is sqrt(2 / 400,000) = 0.0022.
     draws = 400_000
-    z0, n = normal(0, draws), normal(1, draws)
+    z0, n = normal(draws), normal(draws, seed=1)
     z = math.sqrt(alpha_bar) * z0 + math.sqrt(1 - alpha_bar) * n
     for step in range(10):
         score = -(z - math.sqrt(alpha_bar) * z0) / (1 - alpha_bar)
-        z = intrinsic_step(z, score, None, *step_sizes(0.3, alpha_bar), 0.0, normal(2 + step, draws))
+        z = intrinsic_step(z, score, None, *step_sizes(0.3, alpha_bar), 0.0, normal(draws, seed=2 + step))
     assert float(z.var()) == pytest.approx(1, abs=0.01)
     assert float((z - math.sqrt(alpha_bar) * z0).var()) == pytest.approx(1 - alpha_bar, abs=0.01)
 
@@ -79,7 +76,7 @@ def test_step_by_hand():
 
 
 def test_step_sizes_may_differ_between_videos():
-    z, score, noise = normal(0, 2, 4), normal(1, 2, 4), normal(2, 2, 4)
+    z, score, noise = normal(2, 4), normal(2, 4, seed=1), normal(2, 4, seed=2)
     eta_l, eta_k = (eta[:, None] for eta in step_sizes(0.05, torch.tensor([0.2, 0.7], dtype=torch.float64)))
     both = intrinsic_step(z, score, None, eta_l, eta_k, 0.0, noise)
     second = intrinsic_step(z[1:], score[1:], None, *step_sizes(0.05, 0.7), 0.0, noise[1:])
@@ -87,7 +84,7 @@ def test_step_sizes_may_differ_between_videos():
 
 
 def test_without_guidance_the_prior_is_not_looked_at():
-    z, score, noise = normal(0, *LATENT), normal(1, *LATENT), normal(2, *LATENT)
+    z, score, noise = normal(*LATENT), normal(*LATENT, seed=1), normal(*LATENT, seed=2)
     without = intrinsic_step(z, score, None, 0.1, 0.2, 0.0, noise)
     poisoned = intrinsic_step(z, score, torch.full(LATENT, math.nan).double(), 0.1, 0.2, 0.0, noise)
     assert torch.equal(without, poisoned)
@@ -95,8 +92,8 @@ def test_without_guidance_the_prior_is_not_looked_at():
 
 
 def test_a_zero_step_changes_nothing():
-    z = normal(0, *LATENT)
-    assert torch.equal(intrinsic_step(z, normal(1, *LATENT), normal(2, *LATENT), 0.0, 0.0, 5.0, normal(3, *LATENT)), z)
+    z, score, gradient, noise = (normal(*LATENT, seed=seed) for seed in range(4))
+    assert torch.equal(intrinsic_step(z, score, gradient, 0.0, 0.0, 5.0, noise), z)
 
 
 @pytest.mark.parametrize("gamma", [-0.01, 1.01, math.nan, math.inf])
@@ -112,7 +109,7 @@ def test_alpha_bar_outside_its_range(alpha_bar):
 
 
 def test_shapes_that_would_broadcast_silently():
-    z, other = normal(0, *LATENT), normal(1, *LATENT[:-1], 1)
+    z, other = normal(*LATENT), normal(*LATENT[:-1], 1, seed=1)
     for score, gradient, noise, name in [
         (other, z, z, "score"),
         (z, other, z, "prior_gradient"),
@@ -123,6 +120,6 @@ def test_shapes_that_would_broadcast_silently():
 
 
 def test_guidance_needs_its_gradient():
-    z = normal(0, *LATENT)
+    z = normal(*LATENT)
     with pytest.raises(ValueError, match="needs the gradient of the temporal prior"):
         intrinsic_step(z, z, None, 0.1, 0.1, 1.0, z)

@@ -6,14 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adaptation.mask_normalization import ascending, axis_dims, match_distribution
+from tests.helpers import normal
 
 DIMS = [-2, -1, 0, (-2, -1), (0, -2), (0, 1, 2)]
 
 
 def drawn(seed: int, dtype: torch.dtype = torch.float64, shape=(2, 5, 3)) -> torch.Tensor:
     """Normal values on a grid of halves, so that ties are frequent."""
-    normal = torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    return ((2 * normal).round() / 2).to(dtype)
+    return ((2 * normal(*shape, seed=seed)).round() / 2).to(dtype)
 
 
 def bits(x: torch.Tensor) -> torch.Tensor:

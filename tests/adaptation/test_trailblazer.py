@@ -15,6 +15,7 @@ from adaptation.trailblazer import (
     gaussian,
     gaussian_map,
 )
+from tests.helpers import bools, normal
 
 WHOLE = [0.0, 0.0, 1.0, 1.0]  # of 4 x 6: rows to int(0.99 * 4) = 3, columns to int(0.99 * 6) = 5
 UPPER_LEFT = [0.0, 0.0, 0.5, 0.5]  # rows to int(0.49 * 4) = 1, columns to int(0.49 * 6) = 2
@@ -26,12 +27,8 @@ def boxes(*tracks, dtype=torch.float64):
     return torch.tensor(tracks, dtype=dtype)
 
 
-def bools(*rows: str) -> torch.Tensor:
-    return torch.tensor([[c == "1" for c in row] for row in rows])
-
-
 def draw(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).softmax(-1)
+    return normal(*shape, seed=seed).softmax(-1)
 
 
 # ---- The box on a layer's grid -------------------------------------------------------------------------------------

@@ -12,18 +12,11 @@ from hypothesis import strategies as st
 
 from adaptation import trajectory, trajectory_file
 from adaptation.trajectory import Trajectory
+from tests.helpers import boxes, same, track
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.json"))
 ABSENT = [math.nan] * 4
 BOX = [0.25, 0.25, 0.75, 0.75]
-
-
-def track(*boxes, prompt="a red ball", subject="red ball") -> Trajectory:
-    return Trajectory(torch.tensor([boxes], dtype=torch.float32), [subject], prompt)
-
-
-def same(a: torch.Tensor, b) -> bool:
-    return torch.equal(a.nan_to_num(-1), torch.as_tensor(b, dtype=a.dtype).nan_to_num(-1))
 
 
 def document(**changes) -> dict:
@@ -44,15 +37,6 @@ def load(tmp_path):
         return Trajectory.load(path, frames)
 
     return load
-
-
-@st.composite
-def boxes(draw) -> list[float]:
-    """One box in eighths, so that every number is exact."""
-    (x1, x2), (y1, y2) = (
-        sorted(draw(st.lists(st.integers(0, 8), min_size=2, max_size=2, unique=True))) for _ in range(2)
-    )
-    return [x1 / 8, y1 / 8, x2 / 8, y2 / 8]
 
 
 def test_a_file_with_boxes(load):

@@ -4,6 +4,7 @@ PART is one of
     unet    a forward pass of the guidance batch: plain, masked, masked and normalized
     refine  a refinement iteration of Algorithm 1 (lines 4 to 6) with each gradient of the prior, to one forward and
             one backward pass of the guidance batch
+    growth  a forward pass of the guidance batch against the number of frames, at the size's cells and twice as wide
     decode  the autoencoder, some frames at a time
     run     whole runs on the tiny checkpoint, by phase
 Sizes: tiny, the embedded checkpoint's; quarter, a quarter of Zeroscope's widths on 8 frames of 20 x 36; full,
@@ -18,6 +19,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -50,6 +52,7 @@ from sampling.settings import CHOICES, SamplingSettings
 from weights.load import load_pipeline
 
 T = 500  # a timestep; any costs the same
+FRAMES = (8, 16, 24, 32, 48)
 METHODS = ("plain", "mask", "mask-norm", "mask-norm+id", "full")
 
 
@@ -103,6 +106,19 @@ def refine(args: argparse.Namespace) -> None:
         "iteration, full, checkpointed": iteration("full", checkpointed=True),
     }
     measure(calls, "forward + backward", args, "refinement")
+
+
+@torch.no_grad()
+def growth(args: argparse.Namespace) -> None:
+    size, dtype = SIZES[args.size], DTYPES[args.dtype]
+    network, text = make_unet(size, args.device, dtype), make_text(size, args.device, dtype)
+
+    def forward(frames: int, width: int) -> Call:
+        z = make_latents(replace(size, frames=frames, width=width), args.device)
+        return lambda: network(z, T, text)
+
+    calls = {f"{F} frames of {size.height}x{w}": forward(F, w) for w in (size.width, 2 * size.width) for F in FRAMES}
+    measure(calls, next(iter(calls)), args, "U-Net forward against frames")
 
 
 @torch.no_grad()
@@ -166,7 +182,7 @@ def run(args: argparse.Namespace) -> None:
     report(rows, "plain", args, "whole run", rates, {"prompt": trajectory.prompt})
 
 
-PARTS = {"unet": unet, "refine": refine, "decode": decode, "run": run}
+PARTS = {"unet": unet, "refine": refine, "growth": growth, "decode": decode, "run": run}
 
 
 def main() -> None:

@@ -127,6 +127,26 @@ def test_nothing_heavy_is_imported_for_help_or_a_slip():
     assert done.stdout.splitlines()[-1] == "set()"
 
 
+@pytest.mark.parametrize(
+    ("flags", "idle"),
+    [
+        ("--method mask --c-g 5 --gamma 0.1", "--c-g, --gamma without effect: method mask leaves that part out"),
+        ("--method mask --axis channel", "--axis without effect: method mask leaves that part out"),
+        ("--method plain --where up", "--where without effect"),
+        ("--method full --strengthen 0.1", "--strengthen without effect"),
+        ("--method trailblazer --grid cover", "--grid without effect"),
+        ("--c-g 0 --prior-gradient full", "--prior-gradient without effect"),
+        ("--method full --c-g 5 --where up --axis joint --gamma 0.1", ""),
+        ("--method mask --c-g 5 --iterations 1 --normalize --axis channel", ""),
+        ("--method mask --c-g 5 --compare", ""),
+    ],
+)
+def test_what_the_method_does_not_use_is_said(loaded, capsys, ball, flags, idle):
+    assert train_free.main([*ball, *flags.split()]) == 0
+    warned = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
+    assert len(warned) == bool(idle) and idle in "".join(warned)
+
+
 def test_a_page_to_draw_on_is_written_without_weights(loaded, capsys, ball, monkeypatch):
     opened = []
     monkeypatch.setattr(train_free.webbrowser, "open", opened.append)

@@ -49,7 +49,7 @@ def test_where_memory_ran_out_a_run_goes_on_with_less(stopped, run, capsys, ball
     code, printed, (left,) = stopped(gone, 8, *ball, *SIX, "--out", "half")
     assert code == 2
     last = printed.err.splitlines()[-1]
-    resume = "to go on: python train_free.py --resume half.unfinished, with any of the first four"
+    resume = "to go on: python train_free.py --resume half.unfinished, with any of these but another size"
     assert last == f"error: {MEMORY_RAN_OUT}; {resume}"
     less = ["--sequential-guidance", "--frames-per-chunk", "1"]
     assert train_free.main(["--resume", str(left), *less]) == 0

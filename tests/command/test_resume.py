@@ -169,11 +169,12 @@ def test_what_is_refused_before_the_first_step_leaves_nothing(loaded, capsys, mo
     assert files() == {"outputs"}
 
 
-def test_what_is_refused_later_keeps_the_steps_done(loaded, capsys, monkeypatch):
+def test_what_would_end_so_again_is_not_kept(loaded, capsys, monkeypatch):
     loaded.pipeline.vae.decode = lambda latents, frames_per_chunk: latents[:, :3] * float("nan")
     assert train_free.main(["--prompt", "sky", "--out", "half"]) == 2
-    assert "the decoded pixels are not finite" in (last := capsys.readouterr().err.splitlines()[-1])
-    assert command_in(last) == ["--resume", "half.unfinished"]
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last == "error: the decoded pixels are not finite: run the autoencoder in float32"
+    assert list(Path().iterdir()) == []
 
 
 # ---- What cannot be resumed ----------------------------------------------------------------------------------------
@@ -252,6 +253,8 @@ def test_a_record_of_another_form_is_refused_and_left_as_it_is(half, refused, ch
         (lambda state: replace(state, step=99), "state.safetensors is broken"),
         (lambda state: replace(state, step="2"), "state.safetensors is broken"),
         (lambda state: replace(state, records=()), "state.safetensors is broken"),
+        (lambda state: replace(state, records=("ab", "cd")), "state.safetensors is broken"),
+        (lambda state: replace(state, records=tuple({**r, "tau": "1"} for r in state.records)), "is broken"),
         (lambda state: replace(state, z=state.z.double()), "state.safetensors is broken"),
         (lambda state: replace(state, z=state.z[:, :, :1]), "holds latents of another size than the run's; delete it"),
     ],

@@ -35,7 +35,7 @@ class Bright:
 def loaded(pipeline, monkeypatch, tmp_path):
     """The small pipeline and the simple detector in their places, in an empty working folder."""
     monkeypatch.chdir(tmp_path)
-    for name in ("RANK", "WORLD_SIZE"):
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(ablate, "load_pipeline", lambda *_: pipeline)
     monkeypatch.setattr(ablate, "ColourDetector", Bright)
@@ -52,7 +52,7 @@ def videos(out="results"):
 
 
 def test_a_table_from_end_to_end(loaded, capsys):
-    ablate.main(SMALL)
+    assert ablate.main(SMALL) == 0
     assert len(videos()) == 2 * 2 * 2  # tracks, splits, methods
     assert loaded.unet.calls == 8 * 2  # steps
     text = Path("results/tiny-methods.md").read_text()
@@ -60,7 +60,7 @@ def test_a_table_from_end_to_end(loaded, capsys):
     head, _, *rows = [line for line in text.splitlines() if line.startswith("|")]
     assert "Static: mIoU-covered %" in head
     assert "Dynamic: latent std" in head
-    assert [row.split("|")[1].strip() for row in rows] == ["plain", "mask"]
+    assert [row.split("|")[1].strip() for row in rows] == ["plain", "mask", "", "---", "mask minus plain"]
     assert "`python -m evaluation.ablate --tracks 2 --methods plain mask --out results`" in text
     assert "2 static and 2 moving tracks (trailblazer, SHA-256 " in text
     assert "- Boxes: Bright, " in text
@@ -68,7 +68,7 @@ def test_a_table_from_end_to_end(loaded, capsys):
 
 
 def test_a_video_is_what_generate_gives_for_the_item(loaded):
-    ablate.main(SMALL)
+    assert ablate.main(SMALL) == 0
     item, settings = make_item("trailblazer", "tiny", "moving", 1, frames=4), recommended(loaded, "mask")
     store = Store(Path("results/runs"))
     assert store.items()[3] == item
@@ -86,62 +86,64 @@ def test_every_method_starts_from_the_same_noise(loaded, monkeypatch):
         return generate(*arguments, **options)
 
     monkeypatch.setattr(making, "generate", spy)
-    ablate.main([*SMALL, "--first", "5"])
+    assert ablate.main([*SMALL, "--first", "5"]) == 0
     items = [make_item("trailblazer", "tiny", split, n, frames=4) for split in ("static", "moving") for n in (5, 6)]
     assert seeds == [item.seed for item in items for _ in ("plain", "mask")]
 
 
 def test_an_interrupted_run_goes_on(loaded):
-    ablate.main(SMALL)
+    assert ablate.main(SMALL) == 0
     whole, table = runs(), Path("results/tiny-methods.md").read_bytes()
     one, other = sorted(videos())[2:4]
     Path("results/runs/files", one).unlink()
     Path("results/runs/files", other).with_suffix(".json").write_text('{"video": ')  # not whole
     loaded.unet.calls = 0
-    ablate.main(SMALL)
+    assert ablate.main(SMALL) == 0
     assert loaded.unet.calls == 2 * 2  # two videos of two steps
     assert runs() == whole
     assert Path("results/tiny-methods.md").read_bytes() == table
 
 
 def test_a_video_made_in_another_way_does_not_count(loaded):
-    ablate.main(SMALL)
+    assert ablate.main(SMALL) == 0
     loaded.unet.calls, loaded.fingerprint = 0, "f" * 16  # other weights
-    ablate.main(SMALL)
+    assert ablate.main(SMALL) == 0
     assert loaded.unet.calls == 8 * 2
     loaded.unet.calls, loaded.defaults.settings["guidance_scale"] = 0, 3.0
-    ablate.main(SMALL)
+    assert ablate.main(SMALL) == 0
     assert loaded.unet.calls == 8 * 2
     assert len(videos()) == 3 * 8
 
 
 def test_shards_together_equal_the_whole(loaded, capsys):
-    ablate.main(SMALL)
+    assert ablate.main(SMALL) == 0
     table = capsys.readouterr().out
     for shard in ("1/2", "2/2"):
-        ablate.main([*SMALL[:-1], "halves", "--shard", shard])
+        assert ablate.main([*SMALL[:-1], "halves", "--shard", shard]) == 0
         assert "this shard is done; when all are" in capsys.readouterr().out
         assert not Path("halves/tiny-methods.md").exists()
         assert len(videos("halves")) == 4 * int(shard[0])
     loaded.unet.calls = 0
-    ablate.main([*SMALL[:-1], "halves"])
+    assert ablate.main([*SMALL[:-1], "halves"]) == 0
     assert loaded.unet.calls == 0
     assert runs("halves") == runs("results")
     assert capsys.readouterr().out.replace("halves", "results") == table
 
 
 def test_a_sweep_varies_one_method(loaded):
-    ablate.main(["--tracks", "1", "--split", "static", "--out", "results", "--sweep", "c_g=0,5", "refine_steps=1,all"])
+    one = ["--tracks", "1", "--split", "static", "--out", "results"]
+    assert ablate.main([*one, "--sweep", "c_g=0,5", "refine_steps=1,all"]) == 0
     text = Path("results/tiny-sweep-c_g-refine_steps.md").read_text()
     rows = [line.split("|")[1].strip() for line in text.splitlines() if line.startswith("|")][2:]
     assert rows == [f"c_g={c_g}, refine_steps={steps}" for c_g in (0, 5) for steps in (1, "all")]
     assert "Dynamic" not in text
+    assert "minus" not in text  # combinations are no steps from one to the next
     full = recommended(loaded, "full")
     expected = [replace(full, c_g=c_g, refine_steps=steps) for c_g in (0.0, 5.0) for steps in (1, None)]
     assert [row.settings for row in Store(Path("results/runs")).rows().values()] == expected
 
     loaded.unet.calls = 0
-    ablate.main(["--tracks", "1", "--split", "static", "--out", "results", "--methods", "full"])
+    assert ablate.main([*one, "--methods", "full"]) == 0
     assert loaded.unet.calls == 0  # the sweep has made it: c_g = 5 and all steps are the checkpoint's
 
 
@@ -165,7 +167,7 @@ def test_values_of_a_sweep_have_their_settings_kind(pipeline, sweep, name, value
 
 def test_latents_that_are_not_finite_count_as_no_subject(loaded):
     loaded.unet.scale.fill_(math.nan)
-    ablate.main(SMALL)
+    assert ablate.main(SMALL) == 0
     records = [json.loads(content) for content in runs().values()]
     assert len(records) == 8
     assert all((r["video"], r["tau"], r["latent_std"]) == (None, None, None) for r in records)
@@ -187,16 +189,55 @@ def test_latents_that_are_not_finite_count_as_no_subject(loaded):
         ("--sweep axis=joint,all", "has a value that axis cannot take"),
         ("--sweep normalize=yes", "has a value that normalize cannot take"),
         ("--sweep steps=all", "has a value that steps cannot take"),
-        ("--shard 3/2", "must be i/n with i from 1 to n, got 3/2"),
+        ("--shard 3/2", "must be i/n with i from 1 to n, such as 1/2, got '3/2'"),
         ("--shard 0/2", "must be i/n"),
         ("--first -1", "an item has a number of at least 0"),
-        ("--tracks 0", "must be at least 1, got 0"),
+        ("--tracks 0", "must be a whole number of at least 1, got '0'"),
         ("--split still", "invalid choice: 'still'"),
     ],
 )
 def test_a_slip_is_one_sentence(loaded, capsys, arguments, sentence):
-    with pytest.raises(SystemExit) as end:
-        ablate.main(arguments.split(" "))
-    assert end.value.code == 2
+    try:
+        code = ablate.main(arguments.split(" "))
+    except SystemExit as end:  # argparse's own way out
+        code = end.code
+    assert code == 2
     assert sentence in capsys.readouterr().err.splitlines()[-1]
     assert not Path("evaluation").exists()
+
+
+# ---- How it ends -----------------------------------------------------------------------------------------------------
+
+
+def test_an_interruption_is_one_sentence_and_the_same_command_goes_on(loaded, monkeypatch, capsys):
+    made = []
+
+    def killed(*arguments, **how):
+        if len(made) == 3:
+            raise KeyboardInterrupt
+        made.append(making.make_video(*arguments, **how))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ablate, "make_video", killed)
+        assert ablate.main(SMALL) == 130
+    assert "interrupted: what was made is kept" in capsys.readouterr().err.splitlines()[-1]
+    loaded.unet.calls = 0
+    assert ablate.main(SMALL) == 0
+    assert loaded.unet.calls == (8 - 3) * 2  # videos that were not made yet, steps
+
+
+def test_a_fault_after_the_first_video_is_one_sentence(loaded, monkeypatch, capsys):
+    def refuse(*_):
+        raise ValueError("the video cannot be read")
+
+    monkeypatch.setattr(ablate, "measure_video", refuse)
+    assert ablate.main(SMALL) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == "error: the video cannot be read"
+
+
+def test_each_worker_of_a_machine_has_its_own_gpu(loaded, monkeypatch):
+    asked = []
+    monkeypatch.setattr(ablate, "load_pipeline", lambda *arguments: asked.append(arguments) or loaded)
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    assert ablate.main([*SMALL, "--device", "cuda"]) == 0
+    assert asked == [("tiny", "cuda:3")]

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evaluation import prompts
-from evaluation.benchmark import FORMS, Item, item_seed, load_items, make_item, make_items, save_items
+from evaluation.benchmark import FORMS, Item, find_words, item_seed, load_items, make_item, make_items, save_items
 from evaluation.tracks import SPLITS, imc_boxes, static_keyframes
 from weights.train_tiny.world import BACKGROUNDS, held_out
 
@@ -48,6 +48,7 @@ def test_an_item_has_the_trajectory_that_generate_takes():
         ({"subjects": ()}, "'subjects' is a list of at least one phrase"),
         ({"subjects": "red ball"}, "'subjects' is a list of at least one phrase, not 'red ball'"),
         ({"subjects": ("red ball", "cat")}, "'a red ball and a Dog' does not name the subject 'cat'"),
+        ({"subjects": ("red ball", "do")}, "does not name the subject 'do'"),  # half of a word
         ({"subjects": ("red ball",)}, "a list for each of the 1 subjects"),
         ({"boxes": ((BOX, None), (BOX,))}, "with one box .or null. for each frame"),
         ({"boxes": ((), ())}, "with one box .or null. for each frame"),
@@ -62,6 +63,25 @@ def test_an_item_has_the_trajectory_that_generate_takes():
 def test_what_is_no_item_is_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         replace(ITEM, **changes)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "subject", "found"),
+    [
+        ("A Cat, asleep", "cat", "Cat"),
+        ("the (cat)", "CAT ", "cat"),
+        ("the cat's tail", "cat", "cat"),
+        ("concatenate a cat", "cat", "cat"),
+        ("concatenate", "cat", None),
+        ("bobcat", "cat", None),
+        ("cats", "cat", None),
+        ("a red-hot ball", "red hot", None),
+        ("a+b", "a+", None),  # a sign is no letter, and no pattern; b follows at once
+        ("a+ b", "a+", "a+"),
+    ],
+)
+def test_a_subject_is_found_in_whole_words(prompt, subject, found):
+    assert find_words(prompt, subject) == found
 
 
 # ---- Random items ---------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import av
 import numpy as np
 from PIL import Image
 
-from evaluation.compare import compare, draw_labels, draw_rows, run_methods, write_comparison
+from evaluation.compare import draw_labels, draw_rows, run_methods, write_comparison
 from evaluation.methods import method_settings
 from evaluation.video import draw_boxes, enlarge
 from sampling.generate import generate
@@ -45,12 +45,12 @@ def test_options_reach_every_run(pipeline, ball):
 def test_the_picture_has_a_labelled_row_for_each_method(pipeline, ball):
     """32 x 48 pixels in blocks of 8 x 8: rows of 256 with a gap of 4; four frames of 384 with three gaps of 4."""
     methods = method_settings(pipeline, TWO)
-    picture, video = compare(pipeline, ball, methods, 0)
+    results = run_methods(pipeline, ball, methods, 0)
+    picture, video = draw_rows(results, ball)
     width = draw_labels(TWO, 256)[0].shape[1]
     assert picture.shape == (2 * 256 + 4, width + 4 * 384 + 3 * 4, 3)
     assert video.shape == (4, 2 * 256 + 4, width + 384, 3)
     assert picture.dtype == video.dtype == np.uint8
-    results = run_methods(pipeline, ball, methods, 0)
     for row, method in enumerate(TWO):
         marked = draw_boxes(enlarge(results[method].frames), ball.boxes.numpy())
         rows = slice(row * 260, row * 260 + 256)

@@ -11,10 +11,8 @@ from hypothesis import strategies as st
 from evaluation.distribution import (
     Moments,
     fid,
-    fid_features,
     frechet,
     jedi,
-    jedi_features,
     kid,
     mmd_unbiased,
     polynomial_kernel,
@@ -26,6 +24,21 @@ AXES, DIAGONAL = torch.eye(2), torch.tensor([[1.0, 1], [0, 0]])
 
 def draw(n, D, seed=0, shift=0.0):
     return torch.from_numpy(np.random.default_rng(seed).standard_normal((n, D)) + shift)
+
+
+def fid_features(x, y):
+    """FID from features (n, D) and (m, D), without their covariances: with the centred X = Q R, S = R^T R / (n - 1)."""
+    X, Y = x.double(), y.double()
+    A, B = (torch.linalg.qr(Z - Z.mean(0), mode="r").R.T / (len(Z) - 1) ** 0.5 for Z in (X, Y))
+    roots = torch.linalg.svdvals(A.T @ B).sum()
+    return float((X.mean(0) - Y.mean(0)).square().sum() + A.square().sum() + B.square().sum() - 2 * roots)
+
+
+def jedi_features(x, y):
+    """JEDi as it is defined, from features (n, D) and (m, D)."""
+    X, Y = x.double(), y.double()
+    within = sum(polynomial_kernel(Z, Z, degree=2, coef=0).mean() for Z in (X, Y))
+    return float(100 * (within - 2 * polynomial_kernel(X, Y, degree=2, coef=0).mean()))
 
 
 # ---- Moments --------------------------------------------------------------------------------------------------------
@@ -106,13 +119,12 @@ def test_fid_is_exact_where_covariances_have_no_full_rank():
 
 def test_fid_warns_of_fewer_features_than_dimensions():
     X, Y = draw(5, 6), draw(9, 6, seed=1)
-    with pytest.warns(UserWarning, match="FID from 5 features of 6 dimensions is biased far upwards"):
-        fid_features(X, Y)
-    with pytest.warns(UserWarning, match="FID from 5 features of 6 dimensions"):
-        fid(Moments.of(Y), Moments.of(X))
+    for a, b in ((X, Y), (Y, X)):
+        with pytest.warns(UserWarning, match="FID from 5 features of 6 dimensions is biased far upwards"):
+            fid(Moments.of(a), Moments.of(b))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        fid_features(draw(6, 6), Y)
+        fid(Moments.of(draw(6, 6)), Moments.of(Y))
 
 
 # ---- KID ------------------------------------------------------------------------------------------------------------
@@ -203,7 +215,7 @@ def test_the_kernel_by_hand():
 def test_what_is_no_set_of_features_is_refused():
     X, bad = torch.ones(4, 2), torch.ones(4, 2)
     bad[2, 1] = torch.nan
-    for measure in (fid_features, kid, jedi_features, mmd_unbiased):
+    for measure in (kid, mmd_unbiased, lambda x, y: jedi(Moments.of(x), Moments.of(y))):
         with pytest.raises(ValueError, match=r"features are \(n, D\) with n, D >= 1.* not \(4,\)"):
             measure(X, torch.ones(4))
         with pytest.raises(ValueError, match="those in row 2 are not"):
@@ -213,7 +225,7 @@ def test_what_is_no_set_of_features_is_refused():
     for measure in (fid, jedi, Moments.__add__):
         with pytest.raises(ValueError, match="one has 2 dimensions and the other 3"):
             measure(Moments.of(X), Moments.of(torch.ones(4, 3)))
-    for measure in (fid_features, kid, mmd_unbiased):
+    for measure in (kid, mmd_unbiased):
         with pytest.raises(ValueError, match="at least 2 features is needed, this one has 1"):
             measure(torch.ones(1, 1), torch.ones(4, 1))
     with pytest.raises(ValueError, match="at least 2 features is needed, this one has 1"):

@@ -71,12 +71,14 @@ def files(out="all"):
 
 def test_one_command_makes_both_tables_and_the_pictures(done):
     assert {path.name for path in Path("all").iterdir()} == {
-        "bench.jsonl", "rows.json", "files", "reference", "results.json", "tables.md", "montage.png", "failures.png"
+        "bench.jsonl", "rows.json", "rows.lock", "files", "reference",
+        "results.json", "tables.md", "montage.png", "failures.png",
     }  # fmt: skip
     text = Path("all/tables.md").read_text()
     assert done.out == text
     tables = [line.split("|")[1].strip() for line in text.splitlines() if line.startswith("|")]
-    assert tables == ["", "---", "plain", "mask"] * 3
+    whole = ["", "---", "plain", "mask"]
+    assert tables == [*whole, *whole, "", "---", "mask minus plain", *whole]
     assert "Static: CoV %" in text
     assert "FID (stand-in)" in text
     assert "`python -m evaluation run --tracks 2 --methods plain mask --reference world:3 --out all`" in text
@@ -174,10 +176,10 @@ def test_the_users_own_features_make_jedi(done):
 def test_a_killed_run_goes_on(done, loaded, monkeypatch, capsys):
     made = []
 
-    def killed(*arguments):
+    def killed(*arguments, **how):
         if len(made) == 3:
             raise KeyboardInterrupt
-        made.append(making.make_video(*arguments))
+        made.append(making.make_video(*arguments, **how))
 
     with monkeypatch.context() as patch:
         patch.setattr(command, "make_video", killed)

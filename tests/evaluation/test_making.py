@@ -17,10 +17,13 @@ from evaluation.making import (
     measure_reference,
     measure_video,
     published,
+    read_measured,
+    read_reference,
     stand_ins,
 )
 from sampling.generate import generate
 
+WHOLE = {"sequential_guidance": False, "offload": False}  # what the small pipeline can do
 GREY = np.full((4, 32, 48, 3), 128, np.uint8)
 
 
@@ -109,9 +112,37 @@ def test_a_video_that_another_worker_made_meanwhile_is_kept(store, pipeline, ite
 
 def test_an_item_that_cannot_be_made_is_refused_before_any_is(pipeline, item, row):
     longer = make_item("trailblazer", "tiny", "static", 7, frames=6)
-    check_plans(pipeline, [item], [row])
+    check_plans(pipeline, [item], {"mask": row})
     with pytest.raises(ValueError, match=r"item trailblazer-static-0007 cannot be made: .*6.* 4"):
-        check_plans(pipeline, [item, longer], [row])
+        check_plans(pipeline, [item, longer], {"mask": row})
+    assert pipeline.unet.calls == 0
+
+
+def test_a_row_that_does_not_fit_is_refused_by_its_name(pipeline, item, row, monkeypatch):
+    asked = []
+
+    def check(network, plan, **how):
+        asked.append((network, plan.settings, how))
+        if plan.settings.frozen_steps == 1:
+            raise ValueError("it needs 9 GB")
+
+    monkeypatch.setattr(making, "check_memory", check)
+    how = {"sequential_guidance": True, "offload": False, "frames_per_chunk": 2}
+    large = replace(row, settings=replace(row.settings, frozen_steps=1))
+    with pytest.raises(ValueError, match="row large cannot be made: it needs 9 GB"):
+        check_plans(pipeline, [item, replace(item, id="b")], {"mask": row, "large": large}, **how)
+    assert asked == [(pipeline, row.settings, how), (pipeline, large.settings, how)]  # once for all items of a row
+    check_plans(pipeline, [], {"large": large}, **how)  # a worker without items makes nothing
+
+
+def test_what_saves_memory_reaches_the_sampler_and_not_the_name(store, pipeline, item, row, monkeypatch):
+    told = {}
+    monkeypatch.setattr(making, "generate", lambda *a, **k: told.update(k) or generate(*a, **{**k, **WHOLE}))
+    how = {"sequential_guidance": True, "offload": True, "frames_per_chunk": 1}
+    make_video(store, pipeline, item, row, **how)
+    assert {name: told[name] for name in how} == how
+    pipeline.unet.calls = 0
+    make_video(store, pipeline, item, row)  # is there, however it was made
     assert pipeline.unet.calls == 0
 
 
@@ -192,6 +223,34 @@ def test_a_broken_measurement_is_made_again(made, item, row, suite, role, damage
 def test_a_video_that_is_not_there_is_one_sentence(store, item, row, suite):
     with pytest.raises(ValueError, match=f"the video of {item.id} is not there or not whole; run .*generate. again"):
         measure_video(store, suite, item, row)
+
+
+def test_what_was_measured_is_read_and_never_made(made, item, row, suite):
+    with pytest.raises(
+        ValueError, match=rf"the video of {item.id} is not measured yet \(boxes, text, frames, videos\); "
+    ):
+        read_measured(made, suite, item, row)
+    found = measure_video(made, suite, item, row)
+    read = read_measured(made, suite, item, row)
+    assert read["text"] == found["text"]
+    assert torch.equal(read["videos"], found["videos"])
+    (path,) = (made.root / "files").glob("*.Text-*")
+    truncate(path)
+    with pytest.raises(ValueError, match=r"not measured yet \(text\); run `python -m evaluation extract` first"):
+        read_measured(made, suite, item, row)
+    assert set(calls(suite).values()) == {1}
+
+
+def test_a_reference_is_read_and_never_measured(tmp_path, suite):
+    with pytest.raises(
+        ValueError, match=r"the reference's cat\.mp4 is not measured yet \(frames, videos\); run .*extract"
+    ):
+        read_reference(tmp_path / "reference", suite, "cat.mp4", GREY)
+    assert suite.frames.calls == 0
+    found = measure_reference(tmp_path / "reference", suite, "cat.mp4", GREY)
+    assert torch.equal(read_reference(tmp_path / "reference", suite, "cat.mp4", GREY)["frames"], found["frames"])
+    with pytest.raises(ValueError, match="not measured yet"):
+        read_reference(tmp_path / "reference", suite, "cat.mp4", GREY + 1)  # another file of this name
 
 
 def test_features_of_a_reference_are_kept_for_its_frames(tmp_path, suite):

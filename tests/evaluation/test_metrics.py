@@ -15,14 +15,11 @@ from evaluation.metrics import (
     areas,
     bootstrap,
     centroid_distance,
-    coverage,
     frame_ious,
     frame_miou,
     is_covered,
     judge_track,
     mean_where,
-    miou_all,
-    miou_covered,
     volume_iou,
 )
 
@@ -167,17 +164,20 @@ def test_what_cannot_be_compared_is_refused():
 IOU, COVERED = np.array([0.6, 0.2, 0.9]), np.array([True, True, False])
 
 
-def test_figures_by_hand():
-    assert coverage(COVERED) == pytest.approx(2 / 3)
-    assert miou_covered(IOU, COVERED) == pytest.approx(0.4)  # (0.6 + 0.2) / 2
-    assert miou_all(IOU, COVERED) == pytest.approx(0.8 / 3)  # (0.6 + 0.2 + 0) / 3
+def share(covered):
+    """(..., V) -> (...)."""
+    return covered.mean(-1)
 
 
-def test_without_a_covered_video_there_is_no_mean_over_them():
+def test_a_mean_is_over_the_chosen():
+    assert mean_where(IOU, COVERED) == pytest.approx(0.4)  # (0.6 + 0.2) / 2
+    assert mean_where(IOU * COVERED, COVERED | True) == pytest.approx(0.8 / 3)  # (0.6 + 0.2 + 0) / 3
+
+
+def test_without_a_chosen_video_there_is_no_mean():
     nothing = np.zeros(3, dtype=bool)
-    assert (coverage(nothing), miou_all(IOU, nothing)) == (0, 0)
-    assert np.isnan(miou_covered(IOU, nothing))
-    assert np.isnan(bootstrap(miou_covered, IOU, nothing)).all()
+    assert np.isnan(mean_where(IOU, nothing))
+    assert np.isnan(bootstrap(mean_where, IOU, nothing)).all()
 
 
 def test_values_that_are_not_chosen_may_be_anything():
@@ -187,14 +187,13 @@ def test_values_that_are_not_chosen_may_be_anything():
 @settings(deadline=None, max_examples=50)
 @given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=9), st.integers(1, 4))
 def test_one_call_serves_all_resamples(videos, rows):
-    """Statistics over the last axis equal themselves row by row, and all = coverage x covered."""
+    """A mean over the last axis equals itself row by row, and that over all = share x that over the chosen."""
     iou, covered = map(np.array, zip(*videos, strict=True))
     drawn = np.random.default_rng(0).integers(len(videos), size=(rows, len(videos)))
-    for statistic, columns in ((coverage, [covered]), (miou_all, [iou, covered]), (miou_covered, [iou, covered])):
-        row_by_row = [statistic(*(c[row] for c in columns)) for row in drawn]
-        np.testing.assert_allclose(statistic(*(c[drawn] for c in columns)), row_by_row, rtol=0, atol=1e-12)
-    product = coverage(covered) * np.nan_to_num(miou_covered(iou, covered))
-    assert miou_all(iou, covered) == pytest.approx(product, abs=1e-12)
+    row_by_row = [mean_where(iou[row], covered[row]) for row in drawn]
+    np.testing.assert_allclose(mean_where(iou[drawn], covered[drawn]), row_by_row, rtol=0, atol=1e-12)
+    product = covered.mean() * np.nan_to_num(mean_where(iou, covered))
+    assert mean_where(iou * covered, covered | True) == pytest.approx(product, abs=1e-12)
 
 
 # ---- Intervals -----------------------------------------------------------------------------------------------------
@@ -202,10 +201,10 @@ def test_one_call_serves_all_resamples(videos, rows):
 
 def test_intervals_by_hand():
     # One of two videos covered: a resample covers 0, 1/2 or 1 with chances 1/4, 1/2, 1/4, so 95 % need all three.
-    assert bootstrap(coverage, np.array([True, False])) == (0, 1)
-    assert bootstrap(coverage, np.array([True] * 5)) == (1, 1)
+    assert bootstrap(share, np.array([True, False])) == (0, 1)
+    assert bootstrap(share, np.array([True] * 5)) == (1, 1)
     # A resample without the covered video has no mean over covered ones; all others have 0.6.
-    assert bootstrap(miou_covered, np.array([0.6, 0.9]), np.array([True, False])) == (0.6, 0.6)
+    assert bootstrap(mean_where, np.array([0.6, 0.9]), np.array([True, False])) == (0.6, 0.6)
 
 
 def test_the_interval_of_a_mean_is_that_of_the_normal_law():
@@ -217,13 +216,13 @@ def test_the_interval_of_a_mean_is_that_of_the_normal_law():
 
 
 def test_an_interval_is_repeatable_and_pairs_its_columns():
-    assert bootstrap(miou_all, IOU, COVERED) == bootstrap(miou_all, IOU, COVERED)
-    ones = np.ones(3)
+    assert bootstrap(mean_where, IOU, COVERED) == bootstrap(mean_where, IOU, COVERED)
     assert bootstrap(lambda a, b: (a - b).mean(-1), IOU, IOU) == (0, 0)  # the same videos in both columns
-    assert bootstrap(miou_all, ones, COVERED, seed=1) == bootstrap(coverage, COVERED, seed=1)
+    low, high = bootstrap(mean_where, IOU, COVERED, seed=1)
+    assert (low, high) == (0.2, 0.6)  # 0.9 is never chosen, whichever videos are drawn
 
 
 def test_columns_of_other_videos_are_refused():
     for columns in ([IOU, COVERED[:2]], [IOU[:0], COVERED[:0]], [IOU[None], COVERED[None]]):
         with pytest.raises(ValueError, match="columns need the same videos, at least 1"):
-            bootstrap(miou_all, *columns)
+            bootstrap(mean_where, *columns)

@@ -98,6 +98,12 @@ def test_words_ids_seeds_and_splits(write):
         assert report.dropped == {f"{name}-7": "its subject 'cat' is not in its caption"}
 
 
+def test_a_subject_that_is_part_of_a_word_is_not_in_its_caption(write):
+    box = [0.125, 0.25, 0.5, 0.75]
+    items, report = load_peekaboo(write("ssv2", record(1, box, box, caption="Dogs run.", subject="dog")), 2)
+    assert (items, report.dropped) == ([], {"ssv2-1": "its subject 'dog' is not in its caption"})
+
+
 def test_gaps_are_filled_on_the_line_and_held_at_the_ends(write):
     """x1 = 0, -, -, 0.3 becomes 0, 0.1, 0.2, 0.3; before the first and after the last box these are held."""
     first, last = [0.0, 0.2, 0.25, 0.5], [0.3, 0.5, 0.25, 0.5]  # lasot: x1 x2 y1 y2

@@ -25,6 +25,13 @@ def folder(tmp_path):
     return folder
 
 
+def measure(reference, store, suite):
+    """Features of all its videos, each measured unless it was before."""
+    for name in reference.names:
+        reference.measure(store, suite, name)
+    return reference.features(store, suite)
+
+
 def test_every_video_of_a_folder_is_taken(folder):
     reference = Reference.of(str(folder), frames=4)
     assert list(reference.names) == ["Z.MKV", "cat.mkv", "cat.mp4", "cat.old.mkv"]
@@ -34,17 +41,23 @@ def test_every_video_of_a_folder_is_taken(folder):
 
 def test_features_are_of_all_videos_in_order(folder, store, suite):
     reference = Reference.of(str(folder), frames=4)
-    features = reference.features(store, suite)
+    features = measure(reference, store, suite)
     assert {role: feature.shape for role, feature in features.items()} == {"frames": (20, 3), "videos": (4, 3)}
     means = torch.from_numpy(RANDOM[[2, 0]].mean((1, 2, 3))).float()
     assert torch.equal(features["videos"][:2], means)
-    again = reference.features(store, suite)
+    again = measure(reference, store, suite)
     assert suite.frames.calls == suite.videos.calls == 4  # each video once
     assert all(torch.equal(again[role], features[role]) for role in features)
 
 
+def test_features_are_not_measured_where_they_are_only_read(store, suite):
+    with pytest.raises(ValueError, match=r"the reference's world-0000 is not measured yet .*; run .*extract. first"):
+        Reference.of("world:2", 4).features(store, suite)
+    assert suite.frames.calls == suite.videos.calls == 0
+
+
 def test_only_roles_of_features_are_measured(store, suite):
-    features = Reference.of("world:2", 4).features(store, Suite(suite.boxes, suite.text, videos=suite.videos))
+    features = measure(Reference.of("world:2", 4), store, Suite(suite.boxes, suite.text, videos=suite.videos))
     assert {role: feature.shape for role, feature in features.items()} == {"videos": (2, 3)}
     assert suite.boxes.calls == suite.text.calls == 0
 
@@ -85,4 +98,4 @@ def test_a_folder_without_videos_is_one_sentence(tmp_path):
 def test_a_broken_video_is_named(folder, store, suite):
     (folder / "cat.mp4").write_bytes(b"no video at all")
     with pytest.raises(ValueError, match=r"kingdom/cat\.mp4 is not a video that can be read"):
-        Reference.of(str(folder), 4).features(store, suite)
+        measure(Reference.of(str(folder), 4), store, suite)

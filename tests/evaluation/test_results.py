@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from evaluation.benchmark import Item, make_item
-from evaluation.making import Suite, make_video
+from evaluation.making import Suite, make_video, measure_video
 from evaluation.results import Rules, best_boxes_over, distances, judge_item, own_jedi, reduce_row, summarize
 from evaluation.stand_ins import ColourDetector
 
@@ -45,7 +45,9 @@ def test_a_painted_box_is_found_where_it_is(store, row, erased, covered, iou):
     video[24 - erased :] = (77, 140, 56)
     row = replace(row, frames=24, height=64, width=128)
     store.write_record(item, row, video, MADE)
-    result = reduce_row(store, Suite(ColourDetector()), [item], row, Rules())
+    suite = Suite(ColourDetector())
+    measure_video(store, suite, item, row)
+    result = reduce_row(store, suite, [item], row, Rules())
     (track,), summary = result["tracks"]["moving"], result["splits"]["moving"]
     assert (track["detections"], track["covered"]) == (24 - erased, bool(covered))
     assert track["iou"] == pytest.approx(iou, rel=1e-12)
@@ -124,15 +126,16 @@ def test_rules_that_are_none_are_refused(rules, message):
 # ---- Many videos -----------------------------------------------------------------------------------------------------
 
 
-def track(iou, covered, **figures):
+def track(iou, covered, id="a", **figures):
     names = ("frame_iou", "frame_iou_misses", "centroid_distance", "ap50", "ap50_misses", "clip_sim", "tau")
     others = dict.fromkeys((*names, "latent_std"), 0.5) | figures
-    return {"id": "a", "subject": "b", "iou": iou, "covered": covered, "detections": 1, **others}
+    return {"id": id, "subject": "b", "iou": iou, "covered": covered, "detections": 1, **others}
 
 
 def test_a_summary_is_over_those_it_speaks_of():
     """A covered 0.6, B covered 0.2, C not covered 0.9: CoV 2/3, mIoU 0.4; with C as 0 it is 0.8/3."""
-    tracks = [track(0.6, True, tau=0.25), track(0.2, True, tau=0.75), track(0.9, False, tau=None, clip_sim=2.0)]
+    last = track(0.9, False, id="C", tau=None, clip_sim=2.0)
+    tracks = [track(0.6, True, id="A", tau=0.25), track(0.2, True, id="B", tau=0.75), last]
     summary = summarize(tracks)
     assert (summary["tracks"], summary["covered"]) == (3, 2)
     values = {name: interval[0] for name, interval in summary.items() if isinstance(interval, list)}
@@ -199,6 +202,7 @@ def test_jedi_is_of_the_users_own_features(tmp_path):
 
 def test_a_row_tells_its_rules_and_extractors(store, pipeline, item, row, suite):
     make_video(store, pipeline, item, row)
+    measure_video(store, suite, item, row)
     rules = Rules(threshold=0.3, coverage="count:2", iou="frame", clamp_clip=False, kid_subset=2)
     frames = store.read_frames(item, row).mean((1, 2))
     reference = {"frames": torch.from_numpy(frames).float(), "videos": torch.zeros(2, 3)}
@@ -215,9 +219,18 @@ def test_a_row_tells_its_rules_and_extractors(store, pipeline, item, row, suite)
     assert type(row).from_dict(json.loads(json.dumps(result, allow_nan=False))["row"]) == row
 
 
+@pytest.mark.parametrize("allow_missing", [False, True])
+def test_what_is_not_measured_yet_is_one_sentence(store, pipeline, item, row, suite, allow_missing):
+    make_video(store, pipeline, item, row)
+    with pytest.raises(ValueError, match=rf"the video of {item.id} is not measured yet .*; run .*extract. first"):
+        reduce_row(store, suite, [item], row, Rules(), allow_missing=allow_missing)
+    assert suite.boxes.calls == 0
+
+
 def test_two_subjects_of_a_video_are_two_tracks(store, pipeline, row, suite):
     pair = make_item("pairs", "tiny", "moving", 0, frames=4)
     make_video(store, pipeline, pair, row)
+    measure_video(store, suite, pair, row)
     result = reduce_row(store, suite, [pair], row, Rules())
     assert [(track["id"], track["subject"]) for track in result["tracks"]["moving"]] == [
         (pair.id, subject) for subject in pair.subjects
@@ -230,6 +243,7 @@ def test_two_subjects_of_a_video_are_two_tracks(store, pipeline, row, suite):
 def test_a_missing_video_is_an_error_or_listed(store, pipeline, item, row, suite):
     lost = replace(item, id="lost", split="static")
     make_video(store, pipeline, item, row)
+    measure_video(store, suite, item, row)
     with pytest.raises(ValueError, match=r"the video of lost is not there or not whole; .* --allow-missing"):
         reduce_row(store, suite, [item, lost], row, Rules())
     result = reduce_row(store, suite, [item, lost], row, Rules(), allow_missing=True)
@@ -242,6 +256,7 @@ def test_the_users_features_are_asked_for_of_videos_that_are_there(store, pipeli
     """X = {(1, 0)}, Y = {(-1, 0)}: 0, for the kernel does not see the sign. The lost video needs no features."""
     lost = replace(item, id="lost")
     make_video(store, pipeline, item, row)
+    measure_video(store, suite, item, row)
     for folder, name, feature in (("ours", item.id, [1.0, 0]), ("theirs", "x", [-1.0, 0])):
         (tmp_path / folder).mkdir()
         np.save(tmp_path / folder / f"{name}.npy", np.array(feature))
@@ -249,12 +264,14 @@ def test_the_users_features_are_asked_for_of_videos_that_are_there(store, pipeli
     result = reduce_row(store, suite, [item, lost], row, Rules(), jedi_features=folders, allow_missing=True)
     assert result["distances"] == {"jedi": 0, "jedi_videos": {"ours": 1, "reference": 1, "dimensions": 2}}
     make_video(store, pipeline, lost, row)
+    measure_video(store, suite, lost, row)
     with pytest.raises(ValueError, match="has no features for 1 of 2 videos, the first is lost"):
         reduce_row(store, suite, [item, lost], row, Rules(), jedi_features=folders)
 
 
 def test_a_broken_video_is_as_good_as_none(store, pipeline, item, row, suite):
     make_video(store, pipeline, item, row)
+    measure_video(store, suite, item, row)
     video = store.record_path(item, row).with_suffix(".mkv")
     video.write_bytes(video.read_bytes()[:-1])
     with pytest.raises(ValueError, match="not there or not whole"):
@@ -265,6 +282,7 @@ def test_a_broken_video_is_as_good_as_none(store, pipeline, item, row, suite):
 def test_latents_that_were_not_finite_count_as_not_covered(store, pipeline, item, row, suite):
     pipeline.unet.scale.fill_(math.nan)
     make_video(store, pipeline, item, row)
+    measure_video(store, suite, item, row)
     result = reduce_row(store, suite, [item], row, Rules(), {"frames": torch.zeros(2, 3), "videos": torch.zeros(2, 3)})
     assert (result["missing"], result["failed"]) == ([], [item.id])
     assert result["splits"]["moving"]["miou_all"] == [0, 0, 0]

@@ -1,6 +1,8 @@
 """Videos on disk: found again if and only if they are whole and were made in the same way."""
 
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -9,6 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from evaluation import store as store_module
 from evaluation.benchmark import make_items
 from evaluation.store import Row, Store, read_sealed, share, worker, worker_device, write_sealed
 from sampling.generate import recommended
@@ -51,6 +54,16 @@ def test_rows_stay_until_their_label_is_used_again(store, item, row):
     assert store.rows() == {"mask": row, "other": other}
     store.save([item], {"mask": changed})
     assert store.rows() == {"mask": changed, "other": other}
+
+
+def test_rows_that_several_processes_note_at_once_are_all_there(store, item, row, monkeypatch):
+    """A lock belongs to the opened file, so that threads exclude each other as processes do."""
+    read = store_module._read_json
+    monkeypatch.setattr(store_module, "_read_json", lambda path: (read(path), time.sleep(0.02))[0])
+    labels = [f"row-{n}" for n in range(6)]
+    with ThreadPoolExecutor(len(labels)) as pool:
+        list(pool.map(lambda label: store.save([item], {label: row}), labels))
+    assert set(store.rows()) == {"mask", *labels}
 
 
 @pytest.mark.parametrize("content", [None, "", '{"mask": {', "[]", "{}"])

@@ -7,7 +7,7 @@ import pytest
 from evaluation.benchmark import Item, name_items
 from evaluation.results import Rules
 from evaluation.store import Row
-from evaluation.table import FURTHER, conditional_table, distances_table, footer, tables
+from evaluation.table import ADDED, FURTHER, conditional_table, differences_table, distances_table, footer, tables
 from sampling.settings import SamplingSettings, preset
 
 PAPERS = Rules()
@@ -47,7 +47,15 @@ def result(method="mask", rules=PAPERS, figures=FIGURES, distances=(), **others)
         "failed": [],
         "splits": {"static": {"tracks": 2, **figures}, "moving": {"tracks": 3, **figures}},
         "distances": dict(distances),
+        "tracks": {"static": tracks(2), "moving": tracks(3)},
     } | others
+
+
+def tracks(count, iou=0.5, tau=0.5, subjects=1):
+    """Figures of each subject of some videos, as `results.judge_item` gives them."""
+    names = ("frame_iou", "frame_iou_misses", "centroid_distance", "ap50", "ap50_misses", "clip_sim", "latent_std")
+    figures = {"iou": iou, "covered": True, "tau": tau, **dict.fromkeys(names, 0.5)}
+    return [{"id": f"{n}", "subject": f"{k}", **figures} for n in range(count) for k in range(subjects)]
 
 
 def cells(line):
@@ -90,6 +98,32 @@ def test_table_2_has_a_row_for_each_method():
     assert distances_table({"mask": result()}) == ""
 
 
+def test_what_a_row_adds_has_a_sign_and_says_to_what():
+    """Every static track gains 1/8 of IoU and loses 1/4 of tau; in no moving one is tau known."""
+    more = result(tracks={"static": tracks(2, iou=0.625, tau=0.25), "moving": tracks(3, tau=None)})
+    text = differences_table({"plain": result("plain"), "mask": more})
+    sentences, table = text.split("\n\n")
+    assert "each with the one above it, track by track" in sentences
+    head, rule, row = table.splitlines()
+    assert cells(head) == [
+        "",
+        *(f"{split}: {name}" for split in ("Static", "Dynamic") for name in ("mIoU-all %", "tau")),
+    ]
+    assert cells(rule) == ["---"] * 5
+    assert cells(row) == [
+        "mask minus plain", "+12.5 [+12.5, +12.5]", "-0.250 [-0.250, -0.250]", "+0.0 [+0.0, +0.0]", "-"
+    ]  # fmt: skip
+    assert differences_table({"mask": more}) == ""
+
+
+def test_the_footer_counts_videos_and_subjects_apart():
+    two = {"static": tracks(8, subjects=2), "moving": tracks(8, subjects=2)}
+    text = footer({"mask": result(tracks=two)}, "x", ITEMS)
+    assert f"8 static and 8 moving tracks, 2 subjects each ({ITEMS}), the same noise for every row." in text
+    some = {"static": tracks(1, subjects=3), "moving": tracks(3)}
+    assert "1 static and 3 moving tracks, 1 to 3 subjects each (" in footer({"mask": result(tracks=some)}, "x", ITEMS)
+
+
 def test_stand_ins_are_named_in_the_columns_that_they_fill():
     stand_in = "stand-in: random convolutions"
     extractors = {role: extractor(f"My{role}", stand_in) for role in ("boxes", "text", "frames", "videos")}
@@ -105,7 +139,7 @@ def test_the_footer_tells_the_command_and_every_setting():
     assert "Made by `python -m evaluation run`." in text
     assert f"2 static and 3 moving tracks ({ITEMS}), the same noise for every row." in text
     assert "with a score of at least 0.1, in more than half of the frames." in text
-    assert "IoU: of a video's volume; mean over covered tracks" in text
+    assert "IoU: of a video's volume; mean over covered subjects" in text
     assert "negative scores count as 0" in text
     assert "Distances to 4 videos of kingdom: FID and KID from 8 frames and 16, 4 dimensions; " in text
     assert "; KID over 100 subsets of 8; " in text
@@ -150,9 +184,9 @@ def test_the_footer_warns_of_few_frames(ours, reference):
 
 
 def test_all_tables_stand_under_each_other():
-    text = tables({"mask": result(distances=DISTANCES)}, "x", ITEMS, "others")
+    text = tables({"plain": result("plain"), "mask": result(distances=DISTANCES)}, "x", ITEMS, "others")
     titles = [line for line in text.splitlines() if line.startswith("**")]
-    assert [word in title for word, title in zip(("1", "More", "2", "made"), titles, strict=True)] == [True] * 4
+    assert [word in title for word, title in zip(("1", "More", ADDED, "2", "made"), titles, strict=True)] == [True] * 5
     assert text.index("CLIP-SIM") < text.index("tau") < text.index("KID") < text.index("Made by")
     assert "Table 2" not in tables({"mask": result()}, "x", ITEMS)
 

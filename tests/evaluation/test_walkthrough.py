@@ -155,7 +155,7 @@ def test_one_iteration_is_the_sum_of_its_terms(walk, book):
 
 def test_the_hook_sees_the_last_call_and_is_gone():
     module = nn.Linear(2, 2)
-    arguments, output = last_call(module, lambda: (module(torch.zeros(1, 2)), module(torch.ones(1, 2))))
+    arguments, _, output = last_call(module, lambda: (module(torch.zeros(1, 2)), module(torch.ones(1, 2))))
     assert torch.equal(arguments[0], torch.ones(1, 2)) and torch.equal(output, module(torch.ones(1, 2)))
     assert not module._forward_hooks
 

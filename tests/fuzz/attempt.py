@@ -98,7 +98,8 @@ def attempt(case: Case, limit: float = LIMIT, all_the_way: bool = False) -> Outc
         if wrong is not None:
             return Outcome(FAULT, wrong, seconds)
         printed = [stream.buffer.getvalue().decode() for stream in (out, err) if not stream.flush()]
-        changed = sorted(path for path, _ in before ^ listing(root))
+        # A run that went wrong under way may leave the folder that was to hold it, outputs/, but no file.
+        changed = sorted(path for path, file in before ^ listing(root) if file or not all_the_way)
         wanted = () if not all_the_way else ("",) if "--draw" in case.arguments else ("run.json", "video.mp4")
         return Outcome(*judge(code, *printed, changed, wanted), seconds)
 

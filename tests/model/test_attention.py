@@ -2,10 +2,7 @@ import pytest
 import torch
 
 from model.attention import Attention, fused_attention, softmax_attention
-
-
-def draw(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+from tests.helpers import normal
 
 
 def layer(context_dim=None, seed=0):
@@ -40,8 +37,8 @@ def test_logits_are_divided_by_the_root_of_the_head_size():
 
 @pytest.mark.parametrize("masked", [False, True])
 def test_fused_equals_written_out(masked):
-    q, k, v = draw(2, 3, 7, 4), draw(2, 3, 5, 4, seed=1), draw(2, 3, 5, 4, seed=2)
-    mask = (draw(2, 1, 7, 5, seed=3) > 0) | torch.eye(7, 5, dtype=torch.bool) if masked else None
+    q, k, v = normal(2, 3, 7, 4), normal(2, 3, 5, 4, seed=1), normal(2, 3, 5, 4, seed=2)
+    mask = (normal(2, 1, 7, 5, seed=3) > 0) | torch.eye(7, 5, dtype=torch.bool) if masked else None
     if masked:
         mask[..., 0] = True  # no query without a key
     torch.testing.assert_close(fused_attention(q, k, v, mask), softmax_attention(q, k, v, mask), rtol=0, atol=1e-12)
@@ -49,8 +46,8 @@ def test_fused_equals_written_out(masked):
 
 @pytest.mark.parametrize("masked", [False, True])
 def test_self_attention_frame_by_frame(masked):
-    attention, x = layer(), draw(4, 5, 6)  # two videos of two frames
-    mask = (draw(2, 5, 5, seed=1) > 0) | torch.eye(5, dtype=torch.bool) if masked else None
+    attention, x = layer(), normal(4, 5, 6)  # two videos of two frames
+    mask = (normal(2, 5, 5, seed=1) > 0) | torch.eye(5, dtype=torch.bool) if masked else None
     out = attention(x, mask=mask)
     for i in range(4):
         alone = by_hand(attention, x[i], x[i], mask[i % 2] if masked else None)
@@ -59,8 +56,8 @@ def test_self_attention_frame_by_frame(masked):
 
 @pytest.mark.parametrize("masked", [False, True])
 def test_cross_attention_reads_its_own_videos_text(masked):
-    attention, x, text = layer(context_dim=7), draw(6, 5, 6), draw(2, 4, 7, seed=1)  # two videos of three frames
-    mask = draw(3, 5, 4, seed=2) > 0 if masked else None
+    attention, x, text = layer(context_dim=7), normal(6, 5, 6), normal(2, 4, 7, seed=1)  # two videos of three frames
+    mask = normal(3, 5, 4, seed=2) > 0 if masked else None
     if masked:
         mask[..., 1] = True
     out = attention(x, text, mask)
@@ -70,7 +67,7 @@ def test_cross_attention_reads_its_own_videos_text(masked):
 
 
 def test_normalize_receives_masked_and_unmasked_before_the_projection():
-    attention, x = layer(), draw(2, 5, 6)
+    attention, x = layer(), normal(2, 5, 6)
     mask = torch.eye(5, dtype=torch.bool).expand(2, 5, 5)
     seen = []
 

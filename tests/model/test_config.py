@@ -1,7 +1,7 @@
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from model.config import UNetConfig, VAEConfig
@@ -69,13 +69,11 @@ def test_null_means_absent():
     assert UNetConfig.from_dict(UNET | {"norm_num_groups": None, "anything": None}).norm_num_groups == 32
 
 
-@settings(deadline=None)
 @given(st.text(), st.integers() | st.text() | st.lists(st.integers()))
 def test_private_keys_are_ignored(name, value):
     assert UNetConfig.from_dict(UNET | {"_" + name: value}) == UNetConfig.from_dict(UNET)
 
 
-@settings(deadline=None)
 @given(st.text(min_size=1).filter(lambda key: not key.startswith("_") and key not in (UNET | NEWER_UNET)))
 def test_unknown_keys_are_named(key):
     with pytest.raises(ValueError, match="is not one that this model has") as error:

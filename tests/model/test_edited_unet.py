@@ -10,12 +10,9 @@ from model.attention import Attention, softmax_attention
 from model.config import UNetConfig
 from model.transformers import masking
 from model.unet import UNet3D
+from tests.helpers import normal
 
 F, H, W, L = 2, 4, 6, 5
-
-
-def draw(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +40,7 @@ def control():
 @pytest.fixture
 def inputs():
     """One latent video and [uncond, text]."""
-    return draw(1, 4, F, H, W), 500, draw(2, L, 16, seed=1)
+    return normal(1, 4, F, H, W), 500, normal(2, L, 16, seed=1)
 
 
 def test_the_text_half_changes_and_the_other_does_not(unet, control, inputs):
@@ -59,7 +56,7 @@ def test_a_call_without_guidance_is_edited(unet, control, inputs):
 
 def test_videos_of_a_batch_do_not_know_of_each_other(unet, control, inputs):
     """Two videos of one batch, [uncond, uncond, text, text], and each alone; their maxima of A differ."""
-    z, t, text = torch.cat([inputs[0], 3 * draw(1, 4, F, H, W, seed=2)]), 500, draw(4, L, 16, seed=3)
+    z, t, text = torch.cat([inputs[0], 3 * normal(1, 4, F, H, W, seed=2)]), 500, normal(4, L, 16, seed=3)
     together = unet(z, t, text, control)
     for i in (0, 1):
         alone = unet(z[i : i + 1], t, text[i::2], control)
@@ -69,14 +66,14 @@ def test_videos_of_a_batch_do_not_know_of_each_other(unet, control, inputs):
 def test_every_cross_attention_is_edited_and_no_other(unet, control, inputs):
     given = {}
     hooks = [
-        module.register_forward_pre_hook(lambda _, args, name=name: given.update({name: args[1:]}))
+        module.register_forward_pre_hook(lambda _, args, how, name=name: given.update({name: how}), with_kwargs=True)
         for name, module in unet.named_modules()
         if isinstance(module, Attention)
     ]
     unet(*inputs, control)
     for hook in hooks:
         hook.remove()
-    edited = {name for name, (_context, _mask, _normalize, edit) in given.items() if edit is not None}
+    edited = {name for name, how in given.items() if how["edit"] is not None}
     cross = {name for name in given if ".attentions." in name and name.endswith("attn2")}
     assert edited == cross
     assert {name.split(".")[0] for name in edited} == {"down_blocks", "mid_block", "up_blocks"}
@@ -102,7 +99,7 @@ def test_the_edit_is_differentiable_through_the_u_net(unet, control, inputs):
     z, t, text = inputs
     z = z.clone().requires_grad_()
     (gradient,) = torch.autograd.grad(unet(z, t, text, control)[1].sum(), z)
-    step = 1e-5 * draw(*z.shape, seed=5)
+    step = 1e-5 * normal(*z.shape, seed=5)
     with torch.no_grad():
         rise = unet(z + step, t, text, control)[1].sum() - unet(z - step, t, text, control)[1].sum()
     assert (2 * gradient * step).sum().item() == pytest.approx(rise.item(), rel=1e-5)
@@ -110,7 +107,7 @@ def test_the_edit_is_differentiable_through_the_u_net(unet, control, inputs):
 
 def test_a_control_for_other_frames_or_another_text_is_refused(unet, control, inputs):
     z, t, text = inputs
-    for latents, words in ((draw(1, 4, F + 1, H, W), text), (z, draw(2, L + 1, 16))):
+    for latents, words in ((normal(1, 4, F + 1, H, W), text), (z, normal(2, L + 1, 16))):
         with pytest.raises(ValueError, match="but the boxes and tokens are for"):
             unet(latents, t, words, control)
 
@@ -122,7 +119,7 @@ def test_a_layer_by_hand():
     """Head by head: with one-hot values attention returns its probabilities; edited, they weigh the true values."""
     torch.manual_seed(0)
     layer = Attention(6, heads=2, head_dim=3, context_dim=7).double()
-    x, text = draw(2 * 24, 6).reshape(2, 24, 6), draw(1, 4, 7, seed=1)  # one video of two frames
+    x, text = normal(2 * 24, 6).reshape(2, 24, 6), normal(1, 4, 7, seed=1)  # one video of two frames
     tokens = torch.tensor([[False, True, True, False]])
     control = TrailBlazerControl(torch.tensor([[[0, 0, 0.5, 0.5]] * 2]), tokens, strengthen=0.5, weaken=0.1)
 

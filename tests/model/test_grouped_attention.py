@@ -8,12 +8,9 @@ from adaptation.mask_normalization import axis_dims, match_distribution
 from model.attention import Attention, grouped_attention
 from model.config import UNetConfig
 from model.unet import UNet3D
+from tests.helpers import normal
 
 L = 9  # words
-
-
-def draw(*shape, seed=0, dtype=torch.float64):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
 
 
 def boxes(frames, h, w, *subjects):
@@ -64,10 +61,10 @@ def test_equals_the_dense_mask_forward_and_backward(case, kind, videos):
     regions = REGIONS[case]
     _, frames, h, w = regions.shape
     mask, attention = controlled(regions).mask(kind, h, w), layer(kind)
-    upstream, found = draw(videos * frames, h * w, 6, seed=2), []
+    upstream, found = normal(videos * frames, h * w, 6, seed=2), []
     for form in (mask, mask.dense()):
-        x = draw(videos * frames, h * w, 6).requires_grad_()
-        text = draw(videos, L, 5, seed=1).requires_grad_() if kind == "cross" else None
+        x = normal(videos * frames, h * w, 6).requires_grad_()
+        text = normal(videos, L, 5, seed=1).requires_grad_() if kind == "cross" else None
         out = attention(x, text, form)
         inputs = [x, *([text] if kind == "cross" else []), *attention.parameters()]
         found.append([out.detach(), *torch.autograd.grad(out, inputs, upstream)])
@@ -83,7 +80,7 @@ def test_equals_the_dense_mask_normalized(case, kind, axis):
     regions = REGIONS[case]
     _, frames, h, w = regions.shape
     mask, attention = controlled(regions).mask(kind, h, w), layer(kind)
-    x, text = draw(frames, h * w, 6), draw(1, L, 5, seed=1) if kind == "cross" else None
+    x, text = normal(frames, h * w, 6), normal(1, L, 5, seed=1) if kind == "cross" else None
     grouped, dense = (attention(x, text, form, normalization(axis)) for form in (mask, mask.dense()))
     torch.testing.assert_close(grouped, dense, rtol=0, atol=1e-12)
 
@@ -94,8 +91,8 @@ def test_equals_the_dense_mask_in_float32(case, kind):
     regions = REGIONS[case]
     _, frames, h, w = regions.shape
     mask, attention = controlled(regions).mask(kind, h, w), layer(kind, torch.float32)
-    x = draw(frames, h * w, 6, dtype=torch.float32)
-    text = draw(1, L, 5, seed=1, dtype=torch.float32) if kind == "cross" else None
+    x = normal(frames, h * w, 6, dtype=torch.float32)
+    text = normal(1, L, 5, seed=1, dtype=torch.float32) if kind == "cross" else None
     torch.testing.assert_close(attention(x, text, mask), attention(x, text, mask.dense()), rtol=0, atol=2e-5)
 
 
@@ -118,8 +115,8 @@ def test_by_hand():
 def test_no_result_is_larger_than_the_tokens(largest_tensor, h, w, kind, axis):
     """At any resolution nothing exceeds the B F N C numbers of x, with C = 2, forward and backward."""
     regions = boxes(3, h, w, [(1, h // 2, i, i + w // 2) for i in range(3)])
-    attention, x = layer(kind, torch.float32, channels=2), draw(6, h * w, 2, dtype=torch.float32).requires_grad_()
-    text = draw(2, L, 5, seed=1, dtype=torch.float32) if kind == "cross" else None
+    attention, x = layer(kind, torch.float32, channels=2), normal(6, h * w, 2, dtype=torch.float32).requires_grad_()
+    text = normal(2, L, 5, seed=1, dtype=torch.float32) if kind == "cross" else None
     mask = controlled(regions).mask(kind, h, w)
     numbers = []
     for form in (mask, mask.dense()):
@@ -137,9 +134,9 @@ def test_the_whole_unet_makes_no_dense_mask(largest_tensor, normalize):
     sizes = {"block_out_channels": (8, 8), "layers_per_block": 1, "norm_num_groups": 4, "attention_head_dim": 4}
     unet = UNet3D(UNetConfig(down_block_types=down, up_block_types=up, cross_attention_dim=5, **sizes)).eval()
     control = controlled(boxes(2, 24, 32, [(4, 20, 3, 25)] * 2), where=("down", "mid", "up"), normalize=normalize)
-    z = draw(1, 4, 2, 24, 32, dtype=torch.float32).requires_grad_()
+    z = normal(1, 4, 2, 24, 32, dtype=torch.float32).requires_grad_()
     with largest_tensor() as mode:
-        unet(z, 500, draw(2, L, 5, dtype=torch.float32), control).sum().backward()
+        unet(z, 500, normal(2, L, 5, dtype=torch.float32), control).sum().backward()
     assert mode.numbers < (24 * 32) ** 2
     masks = [control.mask(kind, h, w) for kind in ("self", "cross") for h, w in ((24, 32), (12, 16))]
     assert all("packs" in vars(mask) or "joined" in vars(mask) for mask in masks)  # it was used

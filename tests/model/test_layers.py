@@ -7,10 +7,7 @@ import torch.nn.functional as F
 from model.config import VAEConfig
 from model.layers import Downsample, FrameConv, ResnetBlock, TemporalConvLayer, Upsample, timestep_embedding
 from model.vae import AutoencoderKL, FrameAttention
-
-
-def draw(*shape, seed=0, dtype=torch.float64):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+from tests.helpers import normal
 
 
 def test_timestep_embedding_by_hand():
@@ -27,13 +24,13 @@ def test_timestep_embedding_is_float32_whatever_comes_in():
 
 def test_frame_conv_is_a_conv3d():
     layer = FrameConv(3, 5).double()
-    x = draw(2, 3, 4, 6)  # B C F P
+    x = normal(2, 3, 4, 6)  # B C F P
     wide = F.conv3d(x.unflatten(-1, (2, 3)), layer.weight, layer.bias, padding=(1, 0, 0)).flatten(-2)
     torch.testing.assert_close(layer(x), wide, rtol=0, atol=1e-12)
 
 
 def test_temporal_conv_layer_starts_as_the_identity():
-    x = draw(6, 8, 2, 3)
+    x = normal(6, 8, 2, 3)
     assert torch.equal(TemporalConvLayer(8, 4).double().eval()(x, frames=3), x)
 
 
@@ -41,7 +38,7 @@ def test_temporal_norm_sees_all_frames_of_one_video_alone():
     torch.manual_seed(0)
     layer = TemporalConvLayer(8, 4).double().eval()
     torch.nn.init.normal_(layer.conv4[-1].weight)
-    x = draw(6, 8, 2, 3)
+    x = normal(6, 8, 2, 3)
     changed = x.clone()
     changed[0] *= 2  # the first frame of the first video
     moved = (layer(changed, 3) - layer(x, 3)).abs().amax(dim=(1, 2, 3))
@@ -51,7 +48,7 @@ def test_temporal_norm_sees_all_frames_of_one_video_alone():
 
 def test_resnet_norm_sees_one_frame():
     torch.manual_seed(0)
-    layer, x = ResnetBlock(8, 8, 4, 1e-5).double(), draw(3, 8, 2, 3)
+    layer, x = ResnetBlock(8, 8, 4, 1e-5).double(), normal(3, 8, 2, 3)
     changed = x.clone()
     changed[0] *= 2
     assert torch.equal(layer(changed)[1:], layer(x)[1:])
@@ -80,7 +77,7 @@ def test_vae_attention_softmax_is_float32(dtype, monkeypatch):
     seen = []
     fused = F.scaled_dot_product_attention
     monkeypatch.setattr(F, "scaled_dot_product_attention", lambda q, k, v: seen.append(q.dtype) or fused(q, k, v))
-    out = FrameAttention(8, 4).to(dtype)(draw(1, 8, 2, 3).to(dtype))
+    out = FrameAttention(8, 4).to(dtype)(normal(1, 8, 2, 3).to(dtype))
     assert (seen, out.dtype) == ([torch.float32], dtype)
 
 
@@ -91,6 +88,6 @@ def test_decoding_24_frames_works_on_a_few_at_a_time(largest_tensor):
     largest = {}
     for frames in (4, 23):  # 23 is no size of anything else
         with largest_tensor(beside=23) as mode:  # all but the video that goes in or comes out
-            vae.decode(draw(1, 4, frames, 6, 5, dtype=torch.float32), frames_per_chunk=4)
+            vae.decode(normal(1, 4, frames, 6, 5, dtype=torch.float32), frames_per_chunk=4)
         largest[frames] = mode.numbers
     assert largest[23] == largest[4] > 0

@@ -4,7 +4,6 @@ import json
 
 import pytest
 import torch
-from safetensors import safe_open
 
 from adaptation.attention_masks import AttentionControl
 from model.config import UNetConfig
@@ -12,6 +11,7 @@ from model.unet import UNet3D
 from sampling.sampler import State, Streams, sample
 from sampling.schedule import NoiseSchedule
 from sampling.settings import SamplingSettings, preset
+from tests.helpers import read_safetensors
 
 SETTINGS = {
     "a_unmasked": None,
@@ -24,18 +24,13 @@ SETTINGS = {
 CASES = [("peekaboo_s32", k) for k in SETTINGS] + [("peekaboo_z40", k) for k in list(SETTINGS)[:4]]
 
 
-def load(path):
-    with safe_open(path, "pt") as file:
-        return json.loads(file.metadata()["config"]), {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-
-
 @pytest.fixture(scope="module")
 def peers(fixtures, formula_weights):
     """For each of Peekaboo's two runs: the U-Net of its config, and its tensors."""
-    runs = {name: load(fixtures / f"{name}.safetensors") for name in ("peekaboo_s32", "peekaboo_z40")}
+    runs = {name: read_safetensors(fixtures / f"{name}.safetensors") for name in ("peekaboo_s32", "peekaboo_z40")}
     return {
-        name: (formula_weights(UNet3D(UNetConfig.from_dict(config))), tensors)
-        for name, (config, tensors) in runs.items()
+        name: (formula_weights(UNet3D(UNetConfig.from_dict(json.loads(metadata["config"])))), tensors)
+        for name, (metadata, tensors) in runs.items()
     }
 
 
@@ -57,8 +52,7 @@ def test_equals_peekaboo(peers, relative_l2, name, case):
 @pytest.mark.parametrize("masked", [True, False])
 def test_whole_run_equals_peekaboos_pipeline(fixtures, formula_weights, relative_l2, masked):
     """Ten DDIM steps at guidance 9 through our sampler; masks, temporal ones too, in the first two."""
-    with safe_open(fixtures / "peekaboo_pipeline.safetensors", "pt") as file:
-        about, tensors = file.metadata(), {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    about, tensors = read_safetensors(fixtures / "peekaboo_pipeline.safetensors")
     unet = formula_weights(UNet3D(UNetConfig.from_dict(json.loads(about["config"]))))
     schedule = NoiseSchedule.from_config(json.loads(about["scheduler"]))
     tokens = torch.zeros(1, 77, dtype=torch.bool)

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from model.text import SHOWN, TextEncoder
@@ -69,7 +69,6 @@ def test_each_prompt_that_is_cut_has_its_warning(echo):
     assert [str(w.message).split(": ")[1] for w in caught] == ["red", "ball ball"]
 
 
-@settings(deadline=None)
 @given(st.lists(st.sampled_from(WORDS), max_size=20))
 def test_no_word_is_lost_silently(echo, words):
     with warnings.catch_warnings(record=True) as caught:
@@ -187,7 +186,6 @@ def test_of_many_lost_words_only_those_shown_are_decoded(echo, monkeypatch):
     assert 0 < len(decoded) <= SHOWN
 
 
-@settings(deadline=None)
 @given(st.lists(st.sampled_from(WORDS[:7]), min_size=1, max_size=LENGTH - 2), st.data())
 def test_a_subject_covers_as_many_tokens_as_it_has(echo, words, data):
     i = data.draw(st.integers(0, len(words) - 1))

@@ -1,6 +1,7 @@
 """CLIP's text model and tokenizer as the checkpoint's folders describe them."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -34,6 +35,14 @@ def encoder(vocabulary, tokens):
     g = torch.Generator().manual_seed(0)
     model.load_state_dict({n: torch.randn(p.shape, generator=g) for n, p in model.state_dict().items()})
     return TextEncoder(model.eval().requires_grad_(False), read_tokenizer(vocabulary))
+
+
+@pytest.fixture
+def folder(vocabulary, tmp_path):
+    """The vocabulary's words alone, without a tokenizer_config.json."""
+    for name in ("vocab.json", "merges.txt"):
+        shutil.copy(vocabulary / name, tmp_path)
+    return tmp_path
 
 
 def clip(model, ids):
@@ -114,37 +123,30 @@ def test_configs_that_are_not_supported(key, value, fault):
         build_text_model(CONFIG | {key: value})
 
 
-def test_the_pad_token_is_the_folders(vocabulary, tmp_path):
+def test_the_pad_token_is_the_folders(vocabulary, folder):
     assert read_tokenizer(vocabulary).pad_token == "!"
-    for name in ("vocab.json", "merges.txt"):
-        (tmp_path / name).write_bytes((vocabulary / name).read_bytes())
-    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"pad_token": "a</w>"}))
-    assert read_tokenizer(tmp_path).pad_token_id == read_tokenizer(vocabulary).convert_tokens_to_ids("a</w>")
+    (folder / "tokenizer_config.json").write_text(json.dumps({"pad_token": "a</w>"}))
+    assert read_tokenizer(folder).pad_token_id == read_tokenizer(vocabulary).convert_tokens_to_ids("a</w>")
 
 
 @pytest.mark.parametrize("limit", ["many", 2, -5, True])
-def test_a_limit_of_tokens_that_leaves_no_room(vocabulary, tmp_path, limit):
-    for name in ("vocab.json", "merges.txt"):
-        (tmp_path / name).write_bytes((vocabulary / name).read_bytes())
+def test_a_limit_of_tokens_that_leaves_no_room(vocabulary, folder, limit):
     settings = json.loads((vocabulary / "tokenizer_config.json").read_text())
-    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings | {"model_max_length": limit}))
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings | {"model_max_length": limit}))
     with pytest.raises(ValueError, match="model_max_length must be a number of at least 3"):
-        read_tokenizer(tmp_path)
+        read_tokenizer(folder)
 
 
-def test_a_limit_of_tokens_may_be_written_as_a_fraction(vocabulary, tmp_path):
-    for name in ("vocab.json", "merges.txt"):
-        (tmp_path / name).write_bytes((vocabulary / name).read_bytes())
+def test_a_limit_of_tokens_may_be_written_as_a_fraction(vocabulary, folder):
     settings = json.loads((vocabulary / "tokenizer_config.json").read_text())
-    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings | {"model_max_length": 10.0}))
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings | {"model_max_length": 10.0}))
     model = build_text_model(CONFIG)
-    tokens = TextEncoder(model, read_tokenizer(tmp_path)).subject_tokens("a red ball", "red ball")
+    tokens = TextEncoder(model, read_tokenizer(folder)).subject_tokens("a red ball", "red ball")
     assert len(tokens) == 10
 
 
-def test_a_tokenizer_that_cannot_be_read(vocabulary, tmp_path):
-    for name in ("vocab.json", "merges.txt", "tokenizer_config.json"):
-        (tmp_path / name).write_bytes((vocabulary / name).read_bytes())
-    (tmp_path / "vocab.json").write_text('{"a": ')
+def test_a_tokenizer_that_cannot_be_read(vocabulary, folder):
+    shutil.copy(vocabulary / "tokenizer_config.json", folder)
+    (folder / "vocab.json").write_text('{"a": ')
     with pytest.raises(ValueError, match="cannot read a CLIPTokenizer"):
-        read_tokenizer(tmp_path)
+        read_tokenizer(folder)

@@ -2,10 +2,10 @@ import json
 
 import pytest
 import torch
-from safetensors import safe_open
 
 from model.config import UNetConfig
 from model.unet import UNet3D
+from tests.helpers import read_safetensors
 
 CASES = ["3x40x72", "5x24x40", "2x20x36", "3x10x18", "1x12x20", "4x9x15", "2x16x24"]
 SMALL = UNetConfig(block_out_channels=(16, 32), norm_num_groups=8, cross_attention_dim=12, attention_head_dim=8,
@@ -15,13 +15,13 @@ SMALL = UNetConfig(block_out_channels=(16, 32), norm_num_groups=8, cross_attenti
 
 @pytest.fixture(scope="module")
 def reference(fixtures):
-    with safe_open(fixtures / "diffusers_unet.safetensors", "pt") as file:
-        return json.loads(file.metadata()["config"]), {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    metadata, tensors = read_safetensors(fixtures / "diffusers_unet.safetensors")
+    return UNetConfig.from_dict(json.loads(metadata["config"])), tensors
 
 
 @pytest.fixture(scope="module")
 def unet(reference, formula_weights):
-    return formula_weights(UNet3D(UNetConfig.from_dict(reference[0])))
+    return formula_weights(UNet3D(reference[0]))
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def test_frames_know_their_order(small):
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_other_precisions(reference, formula_weights, relative_l2, dtype):
-    unet = formula_weights(UNet3D(UNetConfig.from_dict(reference[0]))).to(dtype)
+    unet = formula_weights(UNet3D(reference[0])).to(dtype)
     z, t, text, out = (reference[1][f"3x10x18.{k}"] for k in ("sample", "timestep", "encoder_hidden_states", "out"))
     ours = unet(z, t, text)
     assert ours.dtype == dtype

@@ -2,21 +2,21 @@ import json
 
 import pytest
 import torch
-from safetensors import safe_open
 
 from model.config import VAEConfig
 from model.vae import AutoencoderKL
+from tests.helpers import normal, read_safetensors
 
 
 @pytest.fixture(scope="module")
 def reference(fixtures):
-    with safe_open(fixtures / "diffusers_vae.safetensors", "pt") as file:
-        return json.loads(file.metadata()["config"]), {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    metadata, tensors = read_safetensors(fixtures / "diffusers_vae.safetensors")
+    return VAEConfig.from_dict(json.loads(metadata["config"])), tensors
 
 
 @pytest.fixture(scope="module")
 def vae(reference, formula_weights):
-    return formula_weights(AutoencoderKL(VAEConfig.from_dict(reference[0])))
+    return formula_weights(AutoencoderKL(reference[0]))
 
 
 @pytest.mark.parametrize("size", ["5x9", "7x6", "10x18"])
@@ -40,8 +40,8 @@ def test_encode_scales_the_mean(vae, reference):
 @pytest.mark.parametrize("chunk", [1, 2, 3, 7])
 def test_chunks_do_not_change_the_result(reference, formula_weights, chunk):
     """In float64, where no kernel's order of summation shows."""
-    vae = formula_weights(AutoencoderKL(VAEConfig.from_dict(reference[0]))).double()
-    latents = torch.randn(2, 4, 5, 3, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    vae = formula_weights(AutoencoderKL(reference[0])).double()
+    latents = normal(2, 4, 5, 3, 4)
     torch.testing.assert_close(vae.decode(latents, chunk), vae.decode(latents, 10), rtol=0, atol=1e-12)
     pixels = vae.decode(latents, 4).clamp(-1, 1)
     torch.testing.assert_close(vae.encode(pixels, chunk), vae.encode(pixels, 10), rtol=0, atol=1e-12)
@@ -55,7 +55,7 @@ def test_zeroscope_size():
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_other_precisions(reference, formula_weights, relative_l2, dtype):
-    vae = formula_weights(AutoencoderKL(VAEConfig.from_dict(reference[0]))).to(dtype)
+    vae = formula_weights(AutoencoderKL(reference[0])).to(dtype)
     ours = vae.decode(reference[1]["5x9.latent"][:, :, None].to(dtype))[:, :, 0]
     assert ours.dtype == dtype
     # Rounding to 11, 8 and 53 bits of mantissa, grown over some fifty layers.

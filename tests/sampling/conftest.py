@@ -8,8 +8,12 @@ which for mu = 0, v = 1 is eps = sqrt(1 - a) z and z0_hat = sqrt(a) z.
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
+from model.config import UNetConfig, VAEConfig
+from model.unet import UNet3D
+from model.vae import AutoencoderKL
 from sampling.schedule import NoiseSchedule
 
 
@@ -54,6 +58,31 @@ class Silent(Gaussians):
 def schedule() -> NoiseSchedule:
     """Zeroscope's."""
     return NoiseSchedule(1000, 0.00085, 0.012, "scaled_linear", steps_offset=1, set_alpha_to_one=False)
+
+
+@pytest.fixture(scope="session")
+def reference(fixtures):
+    """What diffusers' DDIMScheduler computes."""
+    return load_file(fixtures / "diffusers_ddim.safetensors")
+
+
+@pytest.fixture(scope="session")
+def networks():
+    """A small random U-Net and VAE, to be copied."""
+    torch.manual_seed(0)
+    unet = UNet3D(
+        UNetConfig(
+            down_block_types=("CrossAttnDownBlock3D", "DownBlock3D"),
+            up_block_types=("UpBlock3D", "CrossAttnUpBlock3D"),
+            block_out_channels=(16, 16),
+            layers_per_block=1,
+            norm_num_groups=8,
+            cross_attention_dim=16,
+            attention_head_dim=8,
+        )
+    )
+    vae = AutoencoderKL(VAEConfig(block_out_channels=(8,) * 4, layers_per_block=1, norm_num_groups=4))
+    return unet.eval().requires_grad_(False), vae.eval().requires_grad_(False)
 
 
 @pytest.fixture

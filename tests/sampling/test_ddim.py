@@ -1,30 +1,12 @@
 """DDIM by hand, on its invariants, and against diffusers' DDIMScheduler."""
 
-from pathlib import Path
-
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from safetensors.torch import load_file
 
 from sampling.ddim import ddim_step, predict_clean
-from sampling.schedule import NoiseSchedule
-
-FIXTURE = Path(__file__).parents[1] / "fixtures" / "diffusers_ddim.safetensors"
-ZEROSCOPE = {
-    "num_train_timesteps": 1000,
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-    "beta_schedule": "scaled_linear",
-    "steps_offset": 1,
-    "set_alpha_to_one": False,
-    "clip_sample": False,
-}
-
-
-def f64(*values):
-    return torch.tensor(values, dtype=torch.float64)
+from tests.helpers import f64, normal
 
 
 def test_predict_clean_by_hand():
@@ -46,7 +28,7 @@ def test_step_with_eta_by_hand():
 
 
 def test_a_step_to_no_noise_is_the_clean_estimate():
-    z, eps, noise = torch.randn(3, 1, 2, 3, 4, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    z, eps, noise = normal(3, 1, 2, 3, 4, 5)
     for eta in (0.0, 1.0):
         actual = ddim_step(z, eps, 0.3, 1.0, eta, noise)
         torch.testing.assert_close(actual, predict_clean(z, eps, 0.3), rtol=1e-14, atol=0)
@@ -71,15 +53,13 @@ def test_eta_needs_noise():
 
 @pytest.mark.parametrize("eta", [0.0, 0.5])
 @pytest.mark.parametrize("steps", [3, 10])
-def test_trajectory_equals_diffusers(steps, eta):
-    golden = load_file(FIXTURE)
-    schedule = NoiseSchedule.from_config(ZEROSCOPE)
-    z = golden["x_T"]
+def test_trajectory_equals_diffusers(reference, schedule, steps, eta):
+    z = reference["x_T"]
     for i, t in enumerate(schedule.timesteps(steps)):
-        eps = 0.7 * z.tanh() + 0.5 * golden["E"][i]  # the fixture's stand-in for a network
+        eps = 0.7 * z.tanh() + 0.5 * reference["E"][i]  # the fixture's stand-in for a network
         alpha_bar, alpha_bar_prev = schedule.alpha_bar[t], schedule.previous(t, steps)
         z0 = predict_clean(z, eps, alpha_bar)
-        z = ddim_step(z, eps, alpha_bar, alpha_bar_prev, eta, golden["variance_noise"][i])
+        z = ddim_step(z, eps, alpha_bar, alpha_bar_prev, eta, reference["variance_noise"][i])
         for actual, name in ((z0, "pred_x0"), (z, "traj")):
-            expected = golden[f"{name}.eta{eta}.steps{steps}"][i]
+            expected = reference[f"{name}.eta{eta}.steps{steps}"][i]
             assert (actual - expected).norm() <= 1e-6 * expected.norm()

@@ -11,14 +11,12 @@ from torch import nn
 from adaptation.attention_masks import AttentionControl
 from adaptation.trailblazer import TrailBlazerControl
 from adaptation.trajectory import Trajectory
-from model.config import UNetConfig, VAEConfig
-from model.unet import UNet3D
-from model.vae import AutoencoderKL
 from sampling import generate as generate_module
 from sampling.denoise import make_denoise, off_device
 from sampling.generate import generate
 from sampling.sampler import gradients
 from sampling.settings import SamplingSettings
+from tests.helpers import normal
 
 BOXES = torch.tensor([[[0.0, 0.0, 0.5, 0.5], [0.2, 0.2, 0.7, 0.7], [0.5, 0.5, 1.0, 1.0]]])
 BALL = Trajectory(BOXES, ["ball"], "a ball")
@@ -27,36 +25,19 @@ ALPHA_BAR = torch.tensor(0.3, dtype=torch.float64)
 TWO = SamplingSettings(steps=2, frozen_steps=1, iterations=1, c_g=50.0)
 
 
-@pytest.fixture(scope="module")
-def random_unet():
-    torch.manual_seed(0)
-    unet = UNet3D(
-        UNetConfig(
-            down_block_types=("CrossAttnDownBlock3D", "DownBlock3D"),
-            up_block_types=("UpBlock3D", "CrossAttnUpBlock3D"),
-            block_out_channels=(16, 16),
-            layers_per_block=1,
-            norm_num_groups=8,
-            cross_attention_dim=16,
-            attention_head_dim=8,
-        )
-    )
-    return unet.eval().requires_grad_(False)
-
-
 @pytest.fixture
-def unet(random_unet):
-    return copy.deepcopy(random_unet)
+def unet(networks):
+    return copy.deepcopy(networks[0])
 
 
 @pytest.fixture
 def latents():
-    return torch.randn(1, 4, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    return normal(1, 4, 3, 8, 8, seed=1)
 
 
 @pytest.fixture
 def text():
-    return torch.randn(2, 4, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    return normal(2, 4, 16, seed=2)
 
 
 CONTROLS = {
@@ -210,15 +191,13 @@ def test_on_a_cpu_nothing_is_moved_and_that_is_said():
 
 
 @pytest.fixture
-def pipeline(unet, schedule, text):
+def pipeline(unet, networks, schedule, text):
     encoder = SimpleNamespace(
         model=nn.Linear(1, 1), encode=lambda prompts: text.float(), subject_tokens=lambda *_: TOKENS[0]
     )
-    vae = AutoencoderKL(VAEConfig(block_out_channels=(8,) * 4, layers_per_block=1, norm_num_groups=4))
     defaults = SimpleNamespace(frames=3, height=64, width=64, prompt="a ball", settings={})
-    return SimpleNamespace(
-        unet=unet, vae=vae.eval().requires_grad_(False), text_encoder=encoder, schedule=schedule, defaults=defaults
-    )
+    vae = copy.deepcopy(networks[1])
+    return SimpleNamespace(unet=unet, vae=vae, text_encoder=encoder, schedule=schedule, defaults=defaults)
 
 
 def test_generate_encodes_before_and_decodes_after_the_parts_are_away(pipeline, text, monkeypatch):

@@ -10,11 +10,8 @@ import pytest
 import torch
 
 from adaptation.trajectory import Trajectory
-from model.config import UNetConfig, VAEConfig
-from model.unet import UNet3D
-from model.vae import AutoencoderKL
 from sampling.generate import generate, make_plan, recommended, to_uint8
-from sampling.sampler import initial_state, sample
+from sampling.sampler import NonFinite, initial_state, sample
 from sampling.schedule import NoiseSchedule
 from sampling.settings import SamplingSettings, preset
 
@@ -40,24 +37,6 @@ class Words:
             raise ValueError(f"{subject!r} is not in the prompt, whose words are {prompt!r}")
         words = ["<start>", *prompt.split(), *["<pad>"] * 8][:8]
         return torch.tensor([word in subject.split() for word in words])
-
-
-@pytest.fixture(scope="module")
-def networks():
-    torch.manual_seed(0)
-    unet = UNet3D(
-        UNetConfig(
-            down_block_types=("CrossAttnDownBlock3D", "DownBlock3D"),
-            up_block_types=("UpBlock3D", "CrossAttnUpBlock3D"),
-            block_out_channels=(16, 16),
-            layers_per_block=1,
-            norm_num_groups=8,
-            cross_attention_dim=16,
-            attention_head_dim=8,
-        )
-    )
-    vae = AutoencoderKL(VAEConfig(block_out_channels=(8,) * 4, layers_per_block=1, norm_num_groups=4))
-    return unet.eval().requires_grad_(False), vae.eval().requires_grad_(False)
 
 
 @pytest.fixture
@@ -300,7 +279,7 @@ def test_channels_are_last_and_frames_first():
 def test_pixels_that_are_not_finite_are_no_picture(value):
     pixels = torch.zeros(1, 3, 1, 2, 2)
     pixels[0, 1, 0, 1, 1] = value
-    with pytest.raises(ValueError, match="decoded pixels are not finite"):
+    with pytest.raises(NonFinite, match="decoded pixels are not finite"):
         to_uint8(pixels)
 
 

@@ -3,10 +3,7 @@
 import torch
 
 from sampling.guidance import classifier_free, score, unit_norm
-
-
-def f64(*values):
-    return torch.tensor(values, dtype=torch.float64)
+from tests.helpers import f64
 
 
 def test_guidance_by_hand():

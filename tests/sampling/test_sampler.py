@@ -3,41 +3,31 @@
 import json
 from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from adaptation.temporal_prior import temporal_consistency
 from sampling.ddim import predict_clean
-from sampling.sampler import NonFiniteLatents, State, Streams, initial_state, sample
+from sampling.sampler import NonFinite, State, Streams, initial_state, sample
 from sampling.settings import SamplingSettings
+from tests.helpers import MOVING, SHAPE, normal, start
 
-FIXTURE = Path(__file__).parents[1] / "fixtures" / "diffusers_ddim.safetensors"
-SHAPE = (2, 3, 4, 5)  # C, F, H, W
-MU = torch.randn(SHAPE, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-MOVING = torch.tensor([[[0.0, 0.0, 0.6, 0.5], [0.2, 0.25, 0.8, 0.75], [0.4, 0.5, 1.0, 1.0]]])
+MU = normal(*SHAPE, seed=1)
 TWO = SamplingSettings(steps=2, guidance_scale=3.0, frozen_steps=0, iterations=0, c_g=0.0)  # t = 501 and 1
 EVERYTHING = replace(TWO, steps=4, eta=0.5, frozen_steps=2, iterations=2, c_g=100.0)
 
 
-def start(*seeds: int) -> State:
-    state = initial_state(seeds or (0,), SHAPE)
-    return replace(state, z=state.z.double())
-
-
-def test_trajectory_equals_diffusers(schedule):
-    golden = load_file(FIXTURE)
+def test_trajectory_equals_diffusers(reference, schedule):
     times = schedule.timesteps(10)
 
     def denoise(z, t, frozen):
-        eps = 0.7 * z.tanh() + 0.5 * golden["E"][times.index(t)]  # the fixture's stand-in for a network
+        eps = 0.7 * z.tanh() + 0.5 * reference["E"][times.index(t)]  # the fixture's stand-in for a network
         return eps, eps
 
-    state = State(step=0, z=golden["x_T"], streams=Streams((0,)))
+    state = State(step=0, z=reference["x_T"], streams=Streams((0,)))
     states = list(sample(denoise, schedule, state, replace(TWO, steps=10)))
-    for actual, expected in zip(states, golden["traj.eta0.0.steps10"], strict=True):
+    for actual, expected in zip(states, reference["traj.eta0.0.steps10"], strict=True):
         assert (actual.z - expected).norm() <= 1e-6 * expected.norm()
 
 
@@ -186,7 +176,7 @@ def test_latents_that_are_not_finite(schedule, bad, iterations):
 
     states = sample(denoise, schedule, start(), replace(EVERYTHING, iterations=iterations), MOVING)
     assert next(states).step == 1 and next(states).step == 2
-    with pytest.raises(NonFiniteLatents, match=r"after step 3 of 4 \(t = 251\): run the network in float32"):
+    with pytest.raises(NonFinite, match=r"after step 3 of 4 \(t = 251\): run the network in float32"):
         next(states)
 
 
@@ -196,7 +186,7 @@ def test_latents_that_overflow(schedule):
     def denoise(z, t, frozen):
         return torch.full_like(z, 2e38), torch.full_like(z, 2e38)
 
-    with pytest.raises(NonFiniteLatents, match=r"after step 1 of 4 \(t = 751\)"):
+    with pytest.raises(NonFinite, match=r"after step 1 of 4 \(t = 751\)"):
         next(sample(denoise, schedule, initial_state([0], SHAPE), replace(TWO, steps=4)))
 
 

@@ -10,18 +10,12 @@ from adaptation.temporal_prior import temporal_consistency
 from sampling import sampler
 from sampling.sampler import State, initial_state, sample
 from sampling.settings import SamplingSettings
+from tests.helpers import MOVING, SHAPE, normal, start
 
-SHAPE = (2, 3, 4, 5)  # C, F, H, W
-MU = torch.randn(SHAPE, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+MU = normal(*SHAPE, seed=1)
 WHOLE = torch.tensor([0.0, 0.0, 1.0, 1.0]).expand(1, 3, 4)  # one subject that fills all three frames
-MOVING = torch.tensor([[[0.0, 0.0, 0.6, 0.5], [0.2, 0.25, 0.8, 0.75], [0.4, 0.5, 1.0, 1.0]]])
 # One refinement before the first of two steps, t = 501
 ONCE = SamplingSettings(steps=2, guidance_scale=3.0, frozen_steps=0, iterations=1, c_g=100.0)
-
-
-def start(*seeds: int) -> State:
-    state = initial_state(seeds or (0,), SHAPE)
-    return replace(state, z=state.z.double())
 
 
 def tau_gradient(z0: Tensor) -> Tensor:

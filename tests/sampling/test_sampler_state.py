@@ -7,16 +7,11 @@ import torch
 
 from sampling.sampler import State, Streams, initial_state, sample
 from sampling.settings import SamplingSettings
+from tests.helpers import MOVING, SHAPE, start
 
-SHAPE = (2, 3, 4, 5)  # C, F, H, W
 MU = torch.randn(SHAPE, generator=torch.Generator().manual_seed(1))
-MOVING = torch.tensor([[[0.0, 0.0, 0.6, 0.5], [0.2, 0.25, 0.8, 0.75], [0.4, 0.5, 1.0, 1.0]]])
 TWO = SamplingSettings(steps=2, guidance_scale=3.0, frozen_steps=0, iterations=0, c_g=0.0)
 EVERYTHING = replace(TWO, steps=4, eta=0.5, frozen_steps=2, iterations=2, c_g=100.0)
-
-
-def double(state: State) -> State:
-    return replace(state, z=state.z.double())
 
 
 def test_going_on_from_any_state_gives_the_same_bits(gaussians, schedule):
@@ -43,7 +38,7 @@ def test_states_are_not_changed_afterwards(gaussians, schedule):
 
 def test_ddim_noise_does_not_depend_on_the_refinement(silent, schedule):
     """With eps = 0, z' = sqrt(a' / a) z^M + sigma noise; solved for the noise of the second step, t = 1."""
-    state = double(initial_state([0], SHAPE))
+    state = start()
 
     def noise(iterations):
         network = silent()
@@ -61,7 +56,7 @@ def test_refinement_noise_does_not_depend_on_eta_or_later_iterations(silent, sch
 
     def move(eta, iterations):
         network = silent()
-        state = double(initial_state([0], SHAPE))
+        state = start()
         list(sample(network, schedule, state, replace(TWO, eta=eta, iterations=iterations)))
         before, after = network.latents[iterations + 1 : iterations + 3]
         return after - before
@@ -74,8 +69,7 @@ def test_a_video_does_not_depend_on_its_batch(gaussians, schedule):
     assert torch.equal(initial_state([5, 7, 9], SHAPE).z[1:2], initial_state([7], SHAPE).z)
 
     def end(*seeds):
-        state = double(initial_state(seeds, SHAPE))
-        return list(sample(gaussians(MU, 0.2), schedule, state, EVERYTHING, MOVING))[-1]
+        return list(sample(gaussians(MU, 0.2), schedule, start(*seeds), EVERYTHING, MOVING))[-1]
 
     together, alone = end(5, 7, 9), end(7)
     torch.testing.assert_close(together.z[1:2], alone.z, rtol=1e-9, atol=1e-9)

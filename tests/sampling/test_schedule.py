@@ -2,18 +2,15 @@
 
 import json
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from safetensors import safe_open
-from safetensors.torch import load_file
 
 from sampling.schedule import NoiseSchedule
+from tests.helpers import read_safetensors
 
-FIXTURE = Path(__file__).parents[1] / "fixtures" / "diffusers_ddim.safetensors"
 # Zeroscope's scheduler_config.json
 ZEROSCOPE = {
     "_class_name": "DDIMScheduler",
@@ -46,31 +43,25 @@ FOUR = {
 }
 
 
-@pytest.fixture(scope="module")
-def golden():
-    return load_file(FIXTURE)
-
-
-def test_alpha_bar_equals_diffusers(golden):
+def test_alpha_bar_equals_diffusers(reference):
     alpha_bar = NoiseSchedule.from_config(ZEROSCOPE).alpha_bar
     assert alpha_bar.shape == (1000,) and alpha_bar.dtype == torch.float32
-    torch.testing.assert_close(alpha_bar, golden["alphas_cumprod"], rtol=1e-6, atol=0)
+    torch.testing.assert_close(alpha_bar, reference["alphas_cumprod"], rtol=1e-6, atol=0)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 10, 25, 40, 50])
-def test_timesteps_equal_diffusers(golden, steps):
-    assert NoiseSchedule.from_config(ZEROSCOPE).timesteps(steps) == golden[f"timesteps.{steps}"].tolist()
+def test_timesteps_equal_diffusers(reference, steps):
+    assert NoiseSchedule.from_config(ZEROSCOPE).timesteps(steps) == reference[f"timesteps.{steps}"].tolist()
 
 
-def test_the_fixtures_own_config_is_read(golden):
-    with safe_open(FIXTURE, "pt") as file:
-        config = json.loads(file.metadata()["full_config"])
-    assert NoiseSchedule.from_config(config) == NoiseSchedule.from_config(ZEROSCOPE)
+def test_the_fixtures_own_config_is_read(fixtures):
+    metadata, _ = read_safetensors(fixtures / "diffusers_ddim.safetensors")
+    assert NoiseSchedule.from_config(json.loads(metadata["full_config"])) == NoiseSchedule.from_config(ZEROSCOPE)
 
 
-def test_the_last_step_ends_at_the_first_alpha_bar(golden):
+def test_the_last_step_ends_at_the_first_alpha_bar(reference):
     schedule = NoiseSchedule.from_config(ZEROSCOPE)
-    torch.testing.assert_close(schedule.previous(1, 50), golden["final_alpha_cumprod"], rtol=1e-6, atol=0)
+    torch.testing.assert_close(schedule.previous(1, 50), reference["final_alpha_cumprod"], rtol=1e-6, atol=0)
 
 
 def test_previous_is_one_stride_below():

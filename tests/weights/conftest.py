@@ -1,6 +1,7 @@
 """Small random checkpoints in Zeroscope's folder form."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -156,6 +157,17 @@ def checkpoint(pristine, tmp_path) -> Checkpoint:
     """A copy for one test."""
     shutil.copytree(pristine, tmp_path / "checkpoint")
     return Checkpoint(tmp_path / "checkpoint")
+
+
+@pytest.fixture
+def bomb(tmp_path):
+    """Makes the folder tmp_path / "exploded" when it is unpickled."""
+
+    class Bomb:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "exploded"),)
+
+    return Bomb()
 
 
 @pytest.fixture

@@ -1,5 +1,4 @@
 import json
-import os
 import subprocess
 import sys
 
@@ -8,6 +7,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+from tests.helpers import file_names
 from weights import convert
 from weights.convert import main
 from weights.load import load_pipeline
@@ -24,17 +24,13 @@ def pickled(checkpoint):
     return checkpoint.folder
 
 
-def names(folder):
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-
-
 def contents(folder):
-    return {name: (folder / name).read_bytes() for name in names(folder)}
+    return {name: (folder / name).read_bytes() for name in file_names(folder)}
 
 
 def test_writes_safetensors_and_copies_the_rest(pickled, tmp_path, capsys):
     assert main([str(pickled), str(tmp_path / "out")]) == 0
-    assert names(tmp_path / "out") == [
+    assert file_names(tmp_path / "out") == [
         "model_index.json",
         "scheduler/scheduler_config.json",
         "text_encoder/config.json",
@@ -176,15 +172,11 @@ def test_a_full_disk_leaves_no_half_file(pickled, tmp_path, monkeypatch, capsys)
     monkeypatch.setattr(convert, "save_file", full)
     assert main([str(pickled), str(tmp_path / "out")]) == 2
     assert "No space left on device" in capsys.readouterr().err
-    assert not [name for name in names(tmp_path / "out") if "diffusion" in name]
+    assert not [name for name in file_names(tmp_path / "out") if "diffusion" in name]
 
 
-def test_a_pickle_that_wants_to_run_code_is_refused(pickled, tmp_path, capsys):
-    class Bomb:
-        def __reduce__(self):
-            return os.mkdir, (str(tmp_path / "exploded"),)
-
-    torch.save({"a": Bomb()}, pickled / "unet" / "diffusion_pytorch_model.bin")
+def test_a_pickle_that_wants_to_run_code_is_refused(pickled, bomb, tmp_path, capsys):
+    torch.save({"a": bomb}, pickled / "unet" / "diffusion_pytorch_model.bin")
     assert main([str(pickled), str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err
     assert "is refused, since opening it would run code" in error and error.count("\n") == 1

@@ -1,5 +1,4 @@
 import json
-import os
 import re
 
 import pytest
@@ -10,16 +9,6 @@ from weights import files
 from weights.files import CheckpointError, check_folder, choose_weights, open_weights, read_json, shards, weight_files
 
 TENSORS = {"a": torch.arange(6.0).reshape(2, 3).half(), "b": torch.ones(4), "c": torch.zeros(2, 2).bfloat16()}
-
-
-class Bomb:
-    """Makes a file when it is unpickled."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return os.mkdir, (str(self.path),)
 
 
 # Which files
@@ -214,8 +203,8 @@ def test_weights_that_cannot_be_opened(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", ["x.bin", "old.bin"])
-def test_a_pickle_that_wants_to_run_code_is_refused(tmp_path, name):
-    path = write(tmp_path / name, {"a": Bomb(tmp_path / "exploded")})
+def test_a_pickle_that_wants_to_run_code_is_refused(tmp_path, bomb, name):
+    path = write(tmp_path / name, {"a": bomb})
     with pytest.raises(CheckpointError, match=r"is refused, since opening it would run code that it brings along") as e:
         open_weights(path)
     assert "\n" not in str(e.value)

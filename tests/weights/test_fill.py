@@ -1,6 +1,6 @@
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import nn
@@ -156,7 +156,6 @@ def test_few_names_are_listed_and_many_are_grouped():
     assert shorten([f"{i}.weight" for i in range(20)]).endswith("13.weight, 14.weight, 15.weight and 12 more")
 
 
-@settings(deadline=None)
 @given(st.sets(st.lists(st.sampled_from("abcd"), min_size=1, max_size=4).map(".".join), min_size=1, max_size=40))
 def test_a_short_list_accounts_for_every_name(names):
     text = shorten(names)

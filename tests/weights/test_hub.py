@@ -8,9 +8,11 @@ import pytest
 import torch
 from huggingface_hub import constants, errors
 
+from tests.helpers import file_names
 from weights import hub
 from weights.files import CheckpointError
 from weights.hub import find_checkpoint
+from weights.load import recommended_defaults
 
 COMMIT = "1f35e3dc3350d649f342bb7618fe34ac8fae5c9e"
 SETTINGS = [
@@ -56,10 +58,10 @@ class Hub:
             path.write_text("{}")
 
     def fetched(self) -> list[str]:
-        return sorted(path.relative_to(self.cache).as_posix() for path in self.cache.rglob("*") if path.is_file())
+        return file_names(self.cache)
 
     def names(self) -> list[str]:
-        return sorted(path.relative_to(self.folder).as_posix() for path in self.folder.rglob("*") if path.is_file())
+        return file_names(self.folder)
 
     def model_info(self, repo, *, revision=None):
         self.asked.append(f"list {repo} {revision}")
@@ -122,6 +124,17 @@ def test_pickles_are_fetched_where_there_is_nothing_else(library):
     library.put(*SETTINGS, *PICKLED, "train_free.json", "unet/other.bin")
     find_checkpoint("owner/name")
     assert library.fetched() == sorted([*SETTINGS, *PICKLED, "train_free.json"])
+
+
+def test_for_settings_no_weights_are_fetched(library):
+    library.put(*SETTINGS, *SAFE, "train_free.json")
+    (library.folder / "train_free.json").write_text('{"frames": 5}')
+    assert recommended_defaults("owner/name").frames == 5
+    assert library.fetched() == sorted([*SETTINGS, "train_free.json"])
+    library.asked.clear()
+    assert recommended_defaults("owner/name").frames == 5 and library.asked == []
+    find_checkpoint("owner/name")  # what was fetched is no whole checkpoint
+    assert library.fetched() == sorted([*SETTINGS, *SAFE, "train_free.json"])
 
 
 def test_shards_are_fetched_as_the_index_says(library):

@@ -8,12 +8,11 @@ import torch
 from torch import nn
 
 from sampling.generate import Plan
-from sampling.settings import preset
+from sampling.settings import CHOICES, preset
 from weights.memory import check_memory, differentiated_halves, estimate_bytes
 
 FULL = preset("full")
 SHAPE = (4, 10, 20, 30)
-GRADIENTS = ("full", "conditional", "detached")
 
 
 def network(numbers: int, channels: int) -> nn.Module:
@@ -73,7 +72,7 @@ def test_what_is_differentiated(changes, steered, halves, sequential):
 
 
 def test_each_switch_saves_memory(pipeline):
-    whole, half, detached = (estimate(pipeline, replace(FULL, prior_gradient=name)) for name in GRADIENTS)
+    whole, half, detached = (estimate(pipeline, replace(FULL, prior_gradient=g)) for g in CHOICES["prior_gradient"])
     assert whole > 1.8 * half > 1.8 * detached
     assert estimate(pipeline, sequential_guidance=True) == half
     assert estimate(pipeline, replace(FULL, c_g=0.0), sequential_guidance=True) < 0.6 * detached

@@ -1,0 +1,66 @@
+"""What several test files draw, build, compare or read alike."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from hypothesis import strategies as st
+from safetensors import safe_open
+from torch import Tensor
+
+from adaptation.trajectory import Trajectory
+from sampling.sampler import State, initial_state
+
+SHAPE = (2, 3, 4, 5)  # C, F, H, W of the latents that `start` draws
+MOVING = torch.tensor([[[0.0, 0.0, 0.6, 0.5], [0.2, 0.25, 0.8, 0.75], [0.4, 0.5, 1.0, 1.0]]])  # a box for its F = 3
+
+
+def f64(*values) -> Tensor:
+    """Numbers, or nested lists of them, in float64."""
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def normal(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
+    """Standard normal numbers, the same up to rounding in every dtype."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
+
+
+def bools(*rows: str) -> Tensor:
+    """Rows of 0 and 1, spaces ignored, as a bool matrix."""
+    return torch.tensor([[c == "1" for c in row.replace(" ", "")] for row in rows])
+
+
+def track(*boxes, prompt="a red ball", subject="red ball") -> Trajectory:
+    """One subject with a box for each frame."""
+    return Trajectory(torch.tensor([boxes], dtype=torch.float32), [subject], prompt)
+
+
+def same(a: Tensor, b) -> bool:
+    """Whether two sets of boxes are equal, absent ones (NaN) included."""
+    return torch.equal(a.nan_to_num(-1), torch.as_tensor(b, dtype=a.dtype).nan_to_num(-1))
+
+
+@st.composite
+def boxes(draw) -> list[float]:
+    """One box in eighths, so that every number is exact."""
+    (x1, x2), (y1, y2) = (
+        sorted(draw(st.lists(st.integers(0, 8), min_size=2, max_size=2, unique=True))) for _ in range(2)
+    )
+    return [x1 / 8, y1 / 8, x2 / 8, y2 / 8]
+
+
+def start(*seeds: int) -> State:
+    """The state before the first step, in float64; of seed 0 if none is named."""
+    state = initial_state(seeds or (0,), SHAPE)
+    return replace(state, z=state.z.double())
+
+
+def file_names(folder: Path) -> list[str]:
+    """All files below a folder, by their paths from there."""
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def read_safetensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """The metadata and the tensors of a file."""
+    with safe_open(path, "pt") as file:
+        return file.metadata(), {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
