@@ -122,6 +122,9 @@ class TextEncoder:
         return [self.tokenizer.decode(word).strip() for word in words if word]
 
 
+SPECIAL = ("bos_token", "eos_token", "unk_token", "pad_token")  # those a tokenizer must have
+
+
 def build_text_model(config: Mapping[str, Any]) -> CLIPTextModel:
     """CLIP's text model from a text_encoder/config.json, on torch's current device; weights are not loaded here."""
     from transformers import CLIPTextConfig, CLIPTextModel
@@ -149,12 +152,13 @@ def read_tokenizer(folder: Path) -> CLIPTokenizer:
 
     try:
         tokenizer = CLIPTokenizer.from_pretrained(str(folder), local_files_only=True)
+        ids = {name: getattr(tokenizer, f"{name}_id") for name in SPECIAL}
     except Exception as error:
         raise ValueError(
             f"transformers cannot read a CLIPTokenizer from it ({type(error).__name__}: {error})"
         ) from error
-    for name in ("bos_token", "eos_token", "pad_token"):
-        if getattr(tokenizer, f"{name}_id") is None:
+    for name, number in ids.items():
+        if number is None:
             raise ValueError(f"the tokenizer has no {name}; tokenizer_config.json must name one")
     limit = tokenizer.model_max_length
     if isinstance(limit, bool) or not isinstance(limit, int | float) or not limit >= 3:

@@ -145,6 +145,13 @@ def test_a_limit_of_tokens_may_be_written_as_a_fraction(vocabulary, folder):
     assert len(tokens) == 10
 
 
+def test_an_unknown_token_that_is_no_word(vocabulary, folder):
+    settings = json.loads((vocabulary / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings | {"unk_token": {"content": "nowhere"}}))
+    with pytest.raises(ValueError, match="cannot read a CLIPTokenizer"):
+        read_tokenizer(folder)
+
+
 def test_a_tokenizer_that_cannot_be_read(vocabulary, folder):
     shutil.copy(vocabulary / "tokenizer_config.json", folder)
     (folder / "vocab.json").write_text('{"a": ')

@@ -146,7 +146,6 @@ def test_which_halves_are_run_and_differentiated(unet, latents, text, prior_grad
     with torch.no_grad():
         gradients(denoise, latents, 500, False, ALPHA_BAR, settings, BOXES)
     assert calls == halves
-    assert all(p.grad is None for p in unet.parameters())
 
 
 def test_linear_layers_keep_nothing_for_their_weights(unet, latents, text):
