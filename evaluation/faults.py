@@ -19,7 +19,7 @@ MEMORY_RAN_OUT = (  # the fractions are those of weights.memory
 
 def one_sentence(text: str) -> str:
     """Text as it may stand on a terminal, whatever names and words of the user's it repeats: on one line, and short."""
-    text = " ".join(text.split()).translate(CONTROL)
+    text = " ".join(line.strip() for line in text.splitlines() if line.strip()).translate(CONTROL)
     return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 :]}"
 
 

@@ -14,6 +14,10 @@ def test_lines_are_joined_and_control_characters_spelt():
     assert one_sentence("model\nx: \x1b[31mred\x1b[0m\u2028\t 红 \x85ball") == r"model x: \x1b[31mred\x1b[0m 红 ball"
 
 
+def test_a_name_with_two_spaces_can_be_copied():
+    assert one_sentence("go on:\n --resume 'a  b.unfinished'") == "go on: --resume 'a  b.unfinished'"
+
+
 def test_a_long_one_keeps_its_beginning_and_its_end():
     told = one_sentence("the subject " + "x" * 10_000 + " is not in the prompt")
     assert len(told) == LONGEST + len(" ... ")

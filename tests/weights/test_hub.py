@@ -242,7 +242,8 @@ def test_a_folder_comes_before_the_hub(library, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["nowhere", "/no/such/folder", "./owner/name/sub", "owner/name@", "a b/c", "../x"])
-def test_a_folder_that_is_not_there(library, name):
+def test_a_folder_that_is_not_there(library, tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(CheckpointError, match=r"there is no folder .*; give a checkpoint's folder, 'tiny'"):
         find_checkpoint(name)
     assert library.asked == []
