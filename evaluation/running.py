@@ -93,6 +93,8 @@ def make_figures(
     figures, options = [], {"prompt": result.prompt, **options}
     if arguments.compare:
         methods = method_settings(pipeline, PRESETS, given)
+        if result.settings not in methods.values():  # a flag turned over what its method says
+            methods = {"as asked": result.settings, **methods}
         rows = len({*methods.values()} - {result.settings})  # those not made yet
         with progress_bar("all methods", rows * result.settings.steps) as options["progress"]:
             results = run_methods(pipeline, trajectory, methods, result.seed, known=[result], **options)

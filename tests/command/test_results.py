@@ -122,6 +122,13 @@ def test_run_json_tells_what_made_it(run, ball):
     assert set(facts["settings"]) == {field.name for field in fields(SamplingSettings)}
 
 
+def test_a_run_that_is_none_of_the_methods_is_a_row_of_its_own(run, ball):
+    (folder,), (facts,) = run(*ball, "--compare", "--no-normalize")
+    rows = json.loads((folder / "compare.json").read_text())
+    assert list(rows)[0] == "as asked" and rows["as asked"]["settings"] == facts["settings"]
+    assert rows["full"]["settings"]["normalize"] is True
+
+
 def test_all_methods_can_be_compared_from_one_noise(run, loaded, ball, video):
     calls = []
     loaded.pipeline.unet.before = lambda: calls.append(None)
