@@ -125,7 +125,7 @@ def test_run_json_tells_what_made_it(run, ball):
 def test_a_run_that_is_none_of_the_methods_is_a_row_of_its_own(run, ball):
     (folder,), (facts,) = run(*ball, "--compare", "--no-normalize")
     rows = json.loads((folder / "compare.json").read_text())
-    assert list(rows)[0] == "as asked" and rows["as asked"]["settings"] == facts["settings"]
+    assert next(iter(rows)) == "as asked" and rows["as asked"]["settings"] == facts["settings"]
     assert rows["full"]["settings"]["normalize"] is True
 
 
