@@ -113,13 +113,16 @@ def begin(
     begun = {**begun, **facts, "resumed": []}
     target.parent.mkdir(parents=True, exist_ok=True)
     folder = _take_name(target)
+    unfinished = None
     try:
-        lock = _lock(folder)
+        unfinished = Unfinished(folder, begun, _lock(folder))
         write_sealed(folder / "begun.json", begun)
     except BaseException:
+        if unfinished is not None:
+            unfinished.close()
         shutil.rmtree(folder, ignore_errors=True)  # nothing to go on with
         raise
-    return Unfinished(folder, begun, lock)
+    return unfinished
 
 
 def open_unfinished(folder: Path) -> Unfinished:
