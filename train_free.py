@@ -6,7 +6,6 @@ import argparse
 import math
 import sys
 import time
-import warnings
 import webbrowser
 from collections.abc import Callable
 from contextlib import closing
@@ -15,7 +14,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from adaptation.trajectory_file import check_letters
-from evaluation.faults import explain, resumable, show_warning
+from evaluation.ending import exit_code
+from evaluation.faults import resumable
 from evaluation.page import drop_flags
 from sampling.settings import CHOICES, COUNTS, NUMBERS, PRESETS, SUBSETS, SamplingSettings
 
@@ -55,23 +55,14 @@ MEMORY = ("checkpoint_activations", "sequential_guidance", "offload", "frames_pe
 
 
 def main(argv: list[str] | None = None) -> int:
-    """0: done; 2: something that the user can mend, said in one sentence; 130: interrupted."""
-    try:
-        with warnings.catch_warnings():
-            warnings.showwarning = show_warning
-            arguments = parse(sys.argv[1:] if argv is None else argv)
-            check(arguments)
-            draw(arguments) if arguments.draw else run_all(arguments)
-    except KeyboardInterrupt as stop:
-        print(f"interrupted: {str(stop) or 'no run was under way; finished ones are kept'}", file=sys.stderr)
-        return 130
-    except Exception as error:
-        sentence = explain(error)
-        if sentence is None:
-            raise
-        print(f"error: {sentence}", file=sys.stderr)
-        return 2
-    return 0
+    """Make what is asked for; see `ending.exit_code`."""
+
+    def work() -> None:
+        arguments = parse(sys.argv[1:] if argv is None else argv)
+        check(arguments)
+        draw(arguments) if arguments.draw else run_all(arguments)
+
+    return exit_code(work, kept="no run was under way; finished ones are kept")
 
 
 # ---- Arguments -----------------------------------------------------------------------------------------------------
@@ -196,6 +187,8 @@ def _values(name: str) -> dict[str, Any]:
 
 
 def _number(kind: type, low: float, high: float, unit: int = 1) -> Callable[[str], float]:
+    """A type for argparse: numbers from low to high, multiples of unit."""
+
     def parse_number(text: str) -> float:
         value = kind(text)
         if not low <= value <= high or (unit > 1 and value % unit):

@@ -61,7 +61,8 @@ class Trajectory:
 
     def save(self, path: str | Path) -> None:
         """Write a file that `load` reads back to the same float32 boxes; it appears whole or not at all."""
-        content = trajectory_file.dump(self.prompt, self.subjects, replace(self, boxes=self.boxes.float()).as_lists())
+        as_read = replace(self, boxes=self.boxes.float())  # refuses a box that float32 makes empty
+        content = trajectory_file.dump(self.prompt, self.subjects, as_read.as_lists())
         trajectory_file.parse(content)  # refuses what could not be read again, such as a subject without words
         trajectory_file.write_bytes(path, content)
 

@@ -9,9 +9,19 @@ from safetensors import safe_open
 from torch import Tensor
 
 from adaptation.trajectory import Trajectory
+from model.config import UNetConfig
 from sampling.sampler import State, initial_state
 
 SHAPE = (2, 3, 4, 5)  # C, F, H, W of the latents that `start` draws
+SMALL_UNET = UNetConfig(  # attention on the grid going down and up, and on half of it in the middle
+    down_block_types=("CrossAttnDownBlock3D", "DownBlock3D"),
+    up_block_types=("UpBlock3D", "CrossAttnUpBlock3D"),
+    block_out_channels=(16, 16),
+    layers_per_block=1,
+    norm_num_groups=8,
+    cross_attention_dim=16,
+    attention_head_dim=8,
+)
 MOVING = torch.tensor([[[0.0, 0.0, 0.6, 0.5], [0.2, 0.25, 0.8, 0.75], [0.4, 0.5, 1.0, 1.0]]])  # a box for its F = 3
 
 

@@ -93,13 +93,20 @@ def test_control_c_while_writing_keeps_every_step(loaded, run, capsys, monkeypat
     assert not Path("half.unfinished").exists()
 
 
-def test_control_c_before_a_run_leaves_nothing(loaded, capsys, monkeypatch, files):
-    def interrupt(*_):
-        raise KeyboardInterrupt
+@pytest.mark.parametrize(
+    ("stop", "code", "told"),
+    [
+        (KeyboardInterrupt(), 130, "interrupted: no run was under way; finished ones are kept"),
+        (FULL, 2, "error: No space left on device"),
+    ],
+)
+def test_what_stops_a_run_at_once_leaves_nothing(loaded, capsys, monkeypatch, files, stop, code, told):
+    def refuse(*_):
+        raise stop
 
-    monkeypatch.setattr(unfinished, "write_sealed", interrupt)
-    assert train_free.main(["--prompt", "sky"]) == 130
-    assert capsys.readouterr().err.splitlines() == ["interrupted: no run was under way; finished ones are kept"]
+    monkeypatch.setattr(unfinished, "write_sealed", refuse)
+    assert train_free.main(["--prompt", "sky"]) == code
+    assert capsys.readouterr().err.splitlines() == [told]
     assert files() == {"outputs"}
 
 
@@ -137,16 +144,6 @@ def test_a_full_disk_keeps_the_steps_done(run, capsys, monkeypatch, files, ball,
     assert frames(folder) == frames(whole)
     assert facts["resumed"][0]["step"] == step
     assert {path.name for path in folder.iterdir()} == {path.name for path in whole.iterdir()}
-
-
-def test_a_disk_that_is_full_at_once_leaves_nothing(loaded, capsys, monkeypatch, files):
-    def fill_up(*_):
-        raise FULL
-
-    monkeypatch.setattr(unfinished, "write_sealed", fill_up)
-    assert train_free.main(["--prompt", "sky"]) == 2
-    assert capsys.readouterr().err.splitlines() == ["error: No space left on device"]
-    assert files() == {"outputs"}
 
 
 def test_a_fault_of_the_program_says_how_to_go_on_too(loaded, capsys):

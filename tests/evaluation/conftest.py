@@ -6,6 +6,7 @@ without a mask, halves it inside the boxes under a mask, and takes 0.9 of it the
 
 import json
 import shutil
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import pytest
@@ -13,6 +14,7 @@ import torch
 from torch import nn
 
 from adaptation.trajectory import Trajectory
+from evaluation import making
 from evaluation.benchmark import make_item
 from evaluation.making import Suite
 from evaluation.store import Row, Store
@@ -145,6 +147,26 @@ class Videos(Counting):
 def suite():
     """Extractors for every role."""
     return Suite(Boxes(), Text(), Frames(), Videos())
+
+
+@pytest.fixture
+def interrupted(monkeypatch):
+    """interrupted(module, after) is a context in which Ctrl-C comes once that many videos have been made."""
+
+    @contextmanager
+    def interrupted(module, after: int):
+        made = []
+
+        def make_video(*arguments, **how):
+            if len(made) == after:
+                raise KeyboardInterrupt
+            made.append(making.make_video(*arguments, **how))
+
+        with monkeypatch.context() as patch:
+            patch.setattr(module, "make_video", make_video)
+            yield
+
+    return interrupted
 
 
 @pytest.fixture(scope="session")

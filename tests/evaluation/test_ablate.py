@@ -209,16 +209,8 @@ def test_a_slip_is_one_sentence(loaded, capsys, arguments, sentence):
 # ---- How it ends -----------------------------------------------------------------------------------------------------
 
 
-def test_an_interruption_is_one_sentence_and_the_same_command_goes_on(loaded, monkeypatch, capsys):
-    made = []
-
-    def killed(*arguments, **how):
-        if len(made) == 3:
-            raise KeyboardInterrupt
-        made.append(making.make_video(*arguments, **how))
-
-    with monkeypatch.context() as patch:
-        patch.setattr(ablate, "make_video", killed)
+def test_an_interruption_is_one_sentence_and_the_same_command_goes_on(loaded, interrupted, capsys):
+    with interrupted(ablate, after=3):
         assert ablate.main(SMALL) == 130
     assert "interrupted: what was made is kept" in capsys.readouterr().err.splitlines()[-1]
     loaded.unet.calls = 0

@@ -173,16 +173,8 @@ def test_the_users_own_features_make_jedi(done):
 # ---- What is lost on the way -----------------------------------------------------------------------------------------
 
 
-def test_a_killed_run_goes_on(done, loaded, monkeypatch, capsys):
-    made = []
-
-    def killed(*arguments, **how):
-        if len(made) == 3:
-            raise KeyboardInterrupt
-        made.append(making.make_video(*arguments, **how))
-
-    with monkeypatch.context() as patch:
-        patch.setattr(command, "make_video", killed)
+def test_a_killed_run_goes_on(done, loaded, interrupted, capsys):
+    with interrupted(command, after=3):
         assert command.main([*EVERYTHING[:-1], "killed"]) == 130
     assert capsys.readouterr().err == "interrupted: what was made is kept, and the same command goes on from there\n"
     assert len(files("killed")) == 2 * 3

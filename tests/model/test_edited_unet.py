@@ -7,10 +7,9 @@ import torch
 
 from adaptation.trailblazer import TrailBlazerControl, edit_probabilities, gaussian_map
 from model.attention import Attention, softmax_attention
-from model.config import UNetConfig
 from model.transformers import masking
 from model.unet import UNet3D
-from tests.helpers import normal
+from tests.helpers import SMALL_UNET, normal
 
 F, H, W, L = 2, 4, 6, 5
 
@@ -18,16 +17,7 @@ F, H, W, L = 2, 4, 6, 5
 @pytest.fixture(scope="module")
 def unet(formula_weights):
     """Cross-attention on a grid of 4 x 6 going down and up, and on 2 x 3 in the middle."""
-    config = UNetConfig(
-        down_block_types=("CrossAttnDownBlock3D", "DownBlock3D"),
-        up_block_types=("UpBlock3D", "CrossAttnUpBlock3D"),
-        block_out_channels=(16, 16),
-        layers_per_block=1,
-        norm_num_groups=8,
-        cross_attention_dim=16,
-        attention_head_dim=8,
-    )
-    return formula_weights(UNet3D(config)).double()
+    return formula_weights(UNet3D(SMALL_UNET)).double()
 
 
 @pytest.fixture

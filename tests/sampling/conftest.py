@@ -11,10 +11,11 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from model.config import UNetConfig, VAEConfig
+from model.config import VAEConfig
 from model.unet import UNet3D
 from model.vae import AutoencoderKL
 from sampling.schedule import NoiseSchedule
+from tests.helpers import SMALL_UNET
 
 
 class Gaussians:
@@ -70,17 +71,7 @@ def reference(fixtures):
 def networks():
     """A small random U-Net and VAE, to be copied."""
     torch.manual_seed(0)
-    unet = UNet3D(
-        UNetConfig(
-            down_block_types=("CrossAttnDownBlock3D", "DownBlock3D"),
-            up_block_types=("UpBlock3D", "CrossAttnUpBlock3D"),
-            block_out_channels=(16, 16),
-            layers_per_block=1,
-            norm_num_groups=8,
-            cross_attention_dim=16,
-            attention_head_dim=8,
-        )
-    )
+    unet = UNet3D(SMALL_UNET)
     vae = AutoencoderKL(VAEConfig(block_out_channels=(8,) * 4, layers_per_block=1, norm_num_groups=4))
     return unet.eval().requires_grad_(False), vae.eval().requires_grad_(False)
 
