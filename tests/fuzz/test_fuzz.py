@@ -14,7 +14,7 @@ import run
 from attempt import ACCEPTED, FAULT, REFUSED, Case, attempt
 
 import train_free
-from evaluation import outputs
+from evaluation import ending, outputs
 from model.text import TextEncoder
 
 COUNTS = {
@@ -109,10 +109,10 @@ def test_a_planted_fault_is_found(monkeypatch, fault, told):
 
 
 def test_what_the_command_says_is_judged_too(monkeypatch):
-    monkeypatch.setattr(train_free, "explain", lambda error: "two\nlines" if "--frames" in str(error) else "\x1b[31m")
+    monkeypatch.setattr(ending, "explain", lambda error: "two\nlines" if "--frames" in str(error) else "\x1b[31m")
     assert "no sentence, but 'error: two" in attempt(Case(["--frames", "0"])).told
     assert "control characters" in attempt(Case(["--fps", "0"])).told
-    monkeypatch.setattr(train_free, "explain", lambda error: "x" * 5000)
+    monkeypatch.setattr(ending, "explain", lambda error: "x" * 5000)
     assert "a sentence of 5007 characters" in attempt(Case(["--fps", "0"])).told
 
 
