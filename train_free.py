@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from adaptation.trajectory_file import check_letters
-from evaluation.ending import exit_code
-from evaluation.faults import resumable
-from evaluation.page import drop_flags
+from app.ending import exit_code
+from app.faults import resumable
+from app.page import drop_flags
 from sampling.settings import CHOICES, COUNTS, NUMBERS, PRESETS, SUBSETS, SamplingSettings
 
 EXAMPLE = {  # what runs when neither a prompt nor boxes are given
@@ -132,7 +132,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     unfinished = None
     asked, others = add_resume(Parser(add_help=False, allow_abbrev=False)).parse_known_args(argv)
     if asked.resume is not None:
-        from evaluation.unfinished import open_unfinished
+        from app.unfinished import open_unfinished
 
         if others:
             beside = ", ".join("--" + name.replace("_", "-") for name in MEMORY)
@@ -217,10 +217,10 @@ def run_all(arguments: argparse.Namespace) -> None:
     """One video for each prompt and seed; every fault that can be found is found before the first begins."""
     import torch  # what takes seconds to import is imported where it is used, so that --help and slips answer at once
 
-    from evaluation.activations import load_figure
-    from evaluation.outputs import check_output, check_space, circumstances, folder_name
-    from evaluation.running import SIZE, check_fit, make_run, read_trajectory, warn_of_idle
-    from evaluation.unfinished import begin, go_on
+    from app.folder import check_output, check_space, circumstances, folder_name
+    from app.running import SIZE, check_fit, make_run, read_trajectory, warn_of_idle
+    from app.unfinished import begin, go_on
+    from evaluation.figures.activations import load_figure
     from sampling.generate import make_plan, recommended
     from weights.load import load_pipeline
 
@@ -274,7 +274,7 @@ def run_all(arguments: argparse.Namespace) -> None:
 
 def draw(arguments: argparse.Namespace) -> None:
     """The page on which to draw boxes; no weights are loaded."""
-    from evaluation.draw import write_page
+    from app.draw import write_page
 
     path = write_page(arguments)
     print(path)

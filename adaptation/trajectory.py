@@ -11,6 +11,7 @@ from einops import rearrange
 from torch import Tensor
 
 from adaptation import trajectory_file
+from storage import write_bytes
 
 Box = Sequence[float] | Tensor | None
 
@@ -64,7 +65,7 @@ class Trajectory:
         as_read = replace(self, boxes=self.boxes.float())  # refuses a box that float32 makes empty
         content = trajectory_file.dump(self.prompt, self.subjects, as_read.as_lists())
         trajectory_file.parse(content)  # refuses what could not be read again, such as a subject without words
-        trajectory_file.write_bytes(path, content)
+        write_bytes(path, content)
 
     def as_lists(self) -> list[list[list[float] | None]]:
         """The boxes (K, F, 4) as JSON has them: 0.1 rather than 0.10000000149, and None for an absent subject."""

@@ -16,7 +16,6 @@ from that keyframe until the next one.
 import json
 import re
 import reprlib
-import uuid
 from collections import Counter
 from pathlib import Path
 from typing import NoReturn
@@ -41,17 +40,6 @@ def read_bytes(path: str | Path) -> bytes:
     if len(content) > MAX_BYTES:
         raise ValueError(f"the file is larger than {MAX_BYTES // 2**20} MiB; a trajectory needs a line for each frame")
     return content
-
-
-def write_bytes(path: str | Path, content: bytes) -> None:
-    """Write under a temporary name, then rename: the file appears whole or not at all."""
-    path = Path(path)
-    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")  # no process id: machines may share a folder
-    try:
-        unfinished.write_bytes(content)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def check_letters(what: str, text: str) -> None:

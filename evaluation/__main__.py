@@ -25,18 +25,19 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from adaptation.trajectory_file import write_bytes
-from evaluation import gallery, options, table
-from evaluation.benchmark import Item, load_items, make_items, name_items, save_items
-from evaluation.ending import exit_code
-from evaluation.making import Suite, check_plans, check_suite, make_video, measure_video, published, stand_ins
-from evaluation.methods import method_settings
-from evaluation.outputs import versions
-from evaluation.peekaboo_boxes import load_peekaboo
-from evaluation.reference import Reference
-from evaluation.results import Rules, reduce_row
-from evaluation.running import HOW
-from evaluation.store import Row, Store, share, worker, worker_device
+from app.ending import exit_code
+from app.folder import versions
+from app.running import HOW
+from evaluation import options
+from evaluation.benchmarks.items import Item, load_items, make_items, name_items, save_items
+from evaluation.benchmarks.peekaboo import load_peekaboo
+from evaluation.tables import gallery, table
+from evaluation.tables.making import Suite, check_plans, check_suite, make_video, measure_video, published, stand_ins
+from evaluation.tables.reference import Reference
+from evaluation.tables.results import Rules, reduce_row
+from evaluation.tables.store import Row, Store, share, worker, worker_device
+from sampling.methods import method_settings
+from storage import write_bytes
 from weights.load import load_pipeline
 
 ROWS = ("plain", "peekaboo", "trailblazer", "mask", "mask-norm", "mask-norm+id", "full")  # of Table 1, and plain, mask

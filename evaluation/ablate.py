@@ -20,20 +20,20 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from adaptation.trajectory_file import write_bytes
-from evaluation.benchmark import make_items, name_items
-from evaluation.ending import exit_code
-from evaluation.making import Suite, check_plans, make_video, measure_video
-from evaluation.methods import METHODS, method_settings
+from app.ending import exit_code
+from app.running import HOW
+from evaluation.benchmarks.items import make_items, name_items
+from evaluation.benchmarks.tracks import SPLITS
+from evaluation.extractors.stand_ins import ColourDetector, see
 from evaluation.options import count, memory, shard
-from evaluation.results import Rules, reduce_row
-from evaluation.running import HOW
-from evaluation.stand_ins import ColourDetector, see
-from evaluation.store import Row, Store, share, worker, worker_device
-from evaluation.table import ADDED, conditional_table, differences_table, footer
-from evaluation.tracks import SPLITS
+from evaluation.tables.making import Suite, check_plans, make_video, measure_video
+from evaluation.tables.results import Rules, reduce_row
+from evaluation.tables.store import Row, Store, share, worker, worker_device
+from evaluation.tables.table import ADDED, conditional_table, differences_table, footer
 from sampling.generate import Pipeline
+from sampling.methods import METHODS, method_settings
 from sampling.settings import COUNTS, FLAGS, NUMBERS, SUBSETS, SamplingSettings
+from storage import write_bytes
 from weights.load import load_pipeline
 
 SHOWN = ("coverage", "miou_covered", "miou_all", "tau", "latent_std")

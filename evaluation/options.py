@@ -7,13 +7,13 @@ from argparse import ArgumentTypeError
 from collections.abc import Callable
 from pathlib import Path
 
-from evaluation.benchmark import FORMS, WORDS
-from evaluation.extractors import CLIP, OWL
-from evaluation.methods import METHODS
-from evaluation.peekaboo_boxes import AXIS_ORDERS, GAPS
-from evaluation.results import Rules
-from evaluation.tracks import SPLITS
-from evaluation.vjepa import VJEPA2
+from evaluation.benchmarks.items import FORMS, WORDS
+from evaluation.benchmarks.peekaboo import AXIS_ORDERS, GAPS
+from evaluation.benchmarks.tracks import SPLITS
+from evaluation.extractors.owl_clip import CLIP, OWL
+from evaluation.extractors.vjepa import VJEPA2
+from evaluation.tables.results import Rules
+from sampling.methods import METHODS
 
 BENCH_FRAMES = 24  # where no checkpoint says how many: Zeroscope's
 

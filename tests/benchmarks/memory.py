@@ -36,11 +36,11 @@ from measuring import DTYPES
 from sizes import SIZES, Size, make_control, make_latents, make_text, make_unet
 
 from adaptation.attention_masks import AttentionControl
-from adaptation.trajectory_file import write_bytes
 from model.unet import UNet3D
 from model.vae import AutoencoderKL
 from sampling.denoise import make_denoise
 from sampling.guidance import classifier_free
+from storage import write_bytes
 
 T = 500  # a timestep; any needs the same
 GROWTH = ((40, 72), (72, 128))  # cells: 576 x 320 and 1024 x 576 pixels

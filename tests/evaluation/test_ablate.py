@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evaluation import ablate, making
-from evaluation.benchmark import make_item
-from evaluation.store import Store
+from evaluation import ablate
+from evaluation.benchmarks.items import make_item
+from evaluation.tables import making
+from evaluation.tables.store import Store
 from sampling.generate import generate, recommended
 
 SMALL = ["--tracks", "2", "--methods", "plain", "mask", "--out", "results"]

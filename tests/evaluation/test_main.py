@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evaluation import gallery, making
-from evaluation.benchmark import load_items, make_items, save_items
-from evaluation.results import Rules
-from evaluation.store import Store
+from evaluation.benchmarks.items import load_items, make_items, save_items
+from evaluation.tables import gallery, making
+from evaluation.tables.results import Rules
+from evaluation.tables.store import Store
 
 command = importlib.import_module("evaluation.__main__")
 

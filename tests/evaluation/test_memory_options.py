@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from evaluation import ablate, making
-from evaluation.store import Store
+from evaluation import ablate
+from evaluation.tables import making
+from evaluation.tables.store import Store
 from sampling.generate import generate
 
 command = importlib.import_module("evaluation.__main__")

@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
 import train_free  # noqa: E402
-from evaluation import outputs, running  # noqa: E402
+from app import folder, running  # noqa: E402
 from sampling import generate  # noqa: E402
 from sampling.sampler import State, Streams  # noqa: E402
 from weights import load  # noqa: E402
@@ -153,7 +153,7 @@ def up_to_sampling() -> Iterator[None]:
         patch.object(generate, "sample", stop),
         patch.object(running, "make_run", make_run_up_to_sampling),
         patch.object(load, "load_pipeline", load_once),
-        patch.object(outputs, "versions", versions_once),
+        patch.object(folder, "versions", versions_once),
     ):
         yield
 
@@ -162,7 +162,7 @@ def load_once(name: str, device: str, dtype: torch.dtype) -> load.Pipeline:
     return load_tiny(device, dtype) if name == "tiny" else really_load(name, device, dtype)
 
 
-versions_once = functools.cache(outputs.versions)
+versions_once = functools.cache(folder.versions)
 really_load = load.load_pipeline
 load_tiny = functools.cache(functools.partial(really_load, "tiny"))
 

@@ -15,10 +15,10 @@ from safetensors.torch import load as read_tensors
 from values import any_json, spoil_bytes, spoil_value
 
 import train_free
-from evaluation import running
-from evaluation.store import write_sealed
-from evaluation.unfinished import Unfinished, save_state
+from app import running
+from app.unfinished import Unfinished, save_state
 from sampling.sampler import State, Streams
+from storage import write_sealed
 
 RUNS = {
     "plain": ["--prompt", "blue sky", "--seed", "3", "4"],

@@ -14,7 +14,8 @@ import run
 from attempt import ACCEPTED, FAULT, REFUSED, Case, attempt
 
 import train_free
-from evaluation import ending, outputs
+from app import ending
+from app import folder as outputs
 from model.text import TextEncoder
 
 COUNTS = {

@@ -12,8 +12,8 @@ import torch
 from safetensors import safe_open
 
 import weights
-from evaluation.activations import observed_layer, record_variance
-from evaluation.benchmark import make_items
+from evaluation.benchmarks.items import make_items
+from evaluation.figures.activations import observed_layer, record_variance
 from sampling.denoise import make_denoise
 from sampling.generate import generate, make_plan, to_uint8
 from sampling.sampler import State, Streams, initial_state, sample

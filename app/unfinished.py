@@ -1,0 +1,260 @@
+"""A run that is not done yet: the folder from which it can go on, whatever stopped it.
+
+    <name>.unfinished/begun.json          what it was begun with: arguments, settings, boxes, weights, threads, versions
+    <name>.unfinished/state.safetensors   latents and records after the last finished step
+    <name>.unfinished/result/             pictures and run.json, while they are written (see `outputs.write_run`)
+    <name>.unfinished/lock                held by the process at work, until it ends in any way
+
+Random draws are addressed by seed, stream, step and iteration, so that nothing else has to be kept.
+"""
+
+import hashlib
+import json
+import math
+import os
+import shutil
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import count
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from adaptation.trajectory import Trajectory
+from app.folder import SUFFIX, unfinished_folder
+from sampling.sampler import State, Streams
+from sampling.settings import SamplingSettings
+from storage import read_sealed, write_bytes, write_sealed
+
+STATE = "state.safetensors"
+AGAIN = "delete it to begin this video again, with all else as it was"
+COMPARED = ("device", "device_name", "dtype", "threads", "memory")  # and versions: what may change the bits
+RECORDED = {"t", "tau", "rms_prior", "rms_score", "rms_noise", "latent_std"}  # of a step, by `sampler.sample`
+NEEDED = {  # of begun.json: what each member has to be
+    "arguments": lambda value: isinstance(value, list) and all(isinstance(word, str) for word in value),
+    "run": lambda value: _is_whole(value, 0, 10**9),
+    "seed": lambda value: _is_whole(value, 0, 2**64 - 1),
+    "settings": lambda value: isinstance(value, dict),
+    "trajectory": lambda value: value is None or (isinstance(value, dict) and isinstance(value.get("prompt"), str)),
+    "model": lambda value: isinstance(value, dict) and isinstance(value.get("fingerprint"), str),
+    "versions": lambda value: isinstance(value, dict),
+    "resumed": lambda value: isinstance(value, list) and all(isinstance(n, dict) and "step" in n for n in value),
+    "device": lambda value: isinstance(value, str),
+    "device_name": lambda value: isinstance(value, str),
+    "dtype": lambda value: isinstance(value, str),
+    "threads": lambda value: _is_whole(value, 1, 10_000),
+    "memory": lambda value: isinstance(value, dict),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Unfinished:
+    """A run under way."""
+
+    folder: Path
+    begun: dict[str, Any]  # begun.json
+    lock: IO[bytes] | None  # open as long as this process works on it
+
+    def close(self) -> None:
+        """Let go of the folder; another process may go on with what lies there."""
+        if self.lock is not None:
+            self.lock.close()
+
+    @property
+    def target(self) -> Path:
+        """The folder that it is to become."""
+        return self.folder.with_name(self.folder.name.removesuffix(SUFFIX))
+
+    @property
+    def settings(self) -> SamplingSettings:
+        """Those it was begun with; a ValueError where this program has others."""
+        try:
+            return SamplingSettings(**self.begun["settings"])
+        except TypeError:
+            raise ValueError(f"{self.folder} has settings of another version of this program") from None
+
+    @property
+    def trajectory(self) -> Trajectory | None:
+        """Its boxes, resampled to the run's frames; None = plain sampling."""
+        kept = self.begun["trajectory"]
+        if kept is None:
+            return None
+        try:
+            boxes = [[[math.nan] * 4 if box is None else box for box in track] for track in kept["boxes"]]
+            return Trajectory(torch.tensor(boxes), kept["subjects"], kept["prompt"])
+        except (TypeError, KeyError, ValueError, RuntimeError):
+            raise ValueError(f"{self.folder} has boxes of another version of this program") from None
+
+
+def begin(
+    target: Path,
+    arguments: list[str],
+    run: int,
+    seed: int,
+    settings: SamplingSettings,
+    trajectory: Trajectory | None,
+    facts: Mapping[str, Any],
+) -> Unfinished:
+    """Take the name `target`, or target-2, target-3, ..., and note what the run is begun with.
+
+    run: which of the command's runs this is, from 0
+    facts: `outputs.circumstances`, and "memory", the options that save memory
+    """
+    path = None
+    if trajectory is not None:
+        path = {"boxes": trajectory.as_lists(), "subjects": trajectory.subjects, "prompt": trajectory.prompt}
+    begun = {"arguments": arguments, "run": run, "seed": seed, "settings": asdict(settings), "trajectory": path}
+    begun = {**begun, **facts, "resumed": []}
+    target.parent.mkdir(parents=True, exist_ok=True)
+    folder = _take_name(target)
+    unfinished = None
+    try:
+        unfinished = Unfinished(folder, begun, _lock(folder))
+        write_sealed(folder / "begun.json", begun)
+    except BaseException:
+        if unfinished is not None:
+            unfinished.close()
+        shutil.rmtree(folder, ignore_errors=True)  # nothing to go on with
+        raise
+    return unfinished
+
+
+def open_unfinished(folder: Path) -> Unfinished:
+    """A run that was stopped, to go on with; a folder that is none, is broken or is being worked on is a ValueError."""
+    begun = read_sealed(folder / "begun.json") if folder.name.endswith(SUFFIX) else None
+    if begun is None:
+        whole = f"a folder NAME{SUFFIX} with a begun.json that is whole"
+        raise ValueError(f"{folder} is no unfinished run; --resume needs {whole}")
+    if missing := [name for name in NEEDED if name not in begun]:
+        raise ValueError(f"{folder} was begun by another version of this program: its begun.json has no {missing[0]}")
+    if wrong := [name for name, right in NEEDED.items() if not right(begun[name])]:
+        raise ValueError(f"{folder} was begun by another version of this program: {wrong[0]} is of another form there")
+    return Unfinished(folder, begun, _lock(folder))
+
+
+def go_on(
+    unfinished: Unfinished, arguments: list[str], facts: Mapping[str, Any], shapes: Sequence[tuple[int, ...]]
+) -> Unfinished:
+    """Note that the run goes on, and under what circumstances; other weights than it was begun with are refused.
+
+    arguments: those it was begun with, and the options that save memory which were added
+    shapes: of the latents (C, F, h, w), of each run of the command
+    """
+    begun, folder = unfinished.begun, unfinished.folder
+    if begun["run"] >= len(shapes):
+        raise ValueError(
+            f"{folder} is said to be video {begun['run'] + 1} of the {len(shapes)} that its arguments ask for"
+        )
+    if begun["model"]["fingerprint"] != facts["model"]["fingerprint"]:
+        old, new = (model["fingerprint"][:12] for model in (begun["model"], facts["model"]))
+        name = facts["model"]["name"]
+        raise ValueError(f"{folder} was begun with other weights, {old}..., than {name} has now, {new}...")
+    differences = _differences(begun, facts)
+    if differences:
+        told = "; ".join(differences)
+        warnings.warn(f"the run goes on otherwise than it began, so its bits may differ: {told}", stacklevel=2)
+    state = load_state(unfinished)
+    if state is not None and state.z.shape != (1, *shapes[begun["run"]]):
+        raise ValueError(f"{folder / STATE} holds latents of another size than the run's; {AGAIN}")
+    note = {
+        "step": 0 if state is None else state.step,
+        "same_bits": facts["device"] == "cpu" and not differences,  # a GPU's kernels promise none
+        "differences": differences,
+    }
+    begun = {**begun, "arguments": arguments, "resumed": [*begun["resumed"], note]}
+    write_sealed(folder / "begun.json", begun)
+    return Unfinished(folder, begun, unfinished.lock)
+
+
+def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What is not as it was, each as "torch 2.6.0 -> 2.7.0"."""
+
+    def flat(facts: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: facts[name] for name in COMPARED if name != "memory"} | facts["memory"] | facts["versions"]
+
+    old, new = flat(then), flat(now)
+    names = dict.fromkeys([*old, *new])
+    return [f"{name} {old.get(name)} -> {new.get(name)}" for name in names if old.get(name) != new.get(name)]
+
+
+# ---- States ----------------------------------------------------------------------------------------------------------
+
+
+def save_state(unfinished: Unfinished, state: State) -> None:
+    """Replace the state kept so far; a process killed meanwhile leaves the old one."""
+    z = state.z.cpu().contiguous()
+    told = json.dumps({"step": state.step, "records": state.records})
+    write_bytes(unfinished.folder / STATE, save({"latents": z}, {"state": told, "checksum": _checksum(told, z)}))
+
+
+def load_state(unfinished: Unfinished, device: torch.device | str = "cpu") -> State | None:
+    """The state after the last finished step; None = there is none yet."""
+    path = unfinished.folder / STATE
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, "pt") as file:
+            z, metadata = file.get_tensor("latents"), file.metadata()
+        whole = metadata["checksum"] == _checksum(metadata["state"], z)
+        told = json.loads(metadata["state"])
+        whole = whole and z.dtype == torch.float32 and _is_whole(told["step"], 1, unfinished.settings.steps)
+        whole = whole and len(told["records"]) == told["step"] and all(map(_is_record, told["records"]))
+    except (OSError, SafetensorError, KeyError, TypeError, json.JSONDecodeError):
+        whole = False
+    if not whole:
+        raise ValueError(f"{path} is broken; {AGAIN}")
+    z = z.clone().to(device)  # a file's tensor lies anywhere in memory, and sums may depend on where it begins
+    return State(told["step"], z, Streams((unfinished.begun["seed"],)), tuple(told["records"]))
+
+
+def _is_whole(value: object, low: int, high: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+
+
+def _is_record(value: object) -> bool:
+    """Whether it has the form of what the sampler records of a step of one video."""
+    if not isinstance(value, dict) or value.keys() != RECORDED or not isinstance(value["t"], int):
+        return False
+    numbers = [value[name] for name in RECORDED - {"t"} if value[name] is not None]
+    return all(isinstance(n, list) and len(n) == 1 and isinstance(n[0], float) for n in numbers)
+
+
+def _checksum(told: str, z: Tensor) -> str:
+    form = f"{z.dtype} {tuple(z.shape)}"
+    return hashlib.sha256(told.encode() + form.encode() + z.numpy().tobytes()).hexdigest()
+
+
+# ---- Folders ---------------------------------------------------------------------------------------------------------
+
+
+def _take_name(target: Path) -> Path:
+    """Make the unfinished folder of the first of target, target-2, ... that neither exists nor is being made."""
+    for number in count(1):
+        name = target if number == 1 else target.with_name(f"{target.name}-{number}")
+        if os.path.lexists(name):
+            continue
+        try:
+            unfinished_folder(name).mkdir()
+        except FileExistsError:
+            continue
+        return unfinished_folder(name)
+
+
+def _lock(folder: Path) -> IO[bytes] | None:
+    """Refuse a folder on which another process is at work. None = this system has no such locks."""
+    try:
+        import fcntl
+    except ImportError:
+        return None
+    file = (folder / "lock").open("wb")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # let go when the process ends, even by SIGKILL
+    except BlockingIOError:
+        file.close()
+        raise ValueError(f"{folder} is being made by another process; wait for it, or end it first") from None
+    return file

@@ -1,0 +1,216 @@
+"""The third step of an evaluation: from what was found in the videos to the numbers of each row."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from evaluation.benchmarks.items import Item
+from evaluation.extractors.owl_clip import clip_sim
+from evaluation.extractors.vjepa import FeatureFolder
+from evaluation.metrics.distribution import Moments, fid, jedi, kid
+from evaluation.metrics.tracking import Array, bootstrap, is_covered, judge_track, mean_where
+from evaluation.tables.making import FEATURES, Suite, read_measured
+from evaluation.tables.store import Row, Store
+
+WORDS = ("id", "subject")  # what is not a number in the figures of a track
+FIGURES = (  # means over the tracks that have one
+    "frame_iou", "frame_iou_misses", "centroid_distance", "ap50", "ap50_misses", "clip_sim", "tau", "latent_std"
+)  # fmt: skip
+COMPARED = ("miou_all", "tau")  # between rows, track by track
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What the paper leaves open; each result says which it was made by."""
+
+    threshold: float = 0.1  # of a detection's score
+    coverage: str = "half"  # or "count:N", see `metrics.is_covered`
+    iou: str = "volume"  # or "frame", TrailBlazer's: mean over the frames in which the subject is found
+    clamp_clip: bool = True  # negative CLIP scores count as 0
+    kid_subset: int = 1000
+
+    def __post_init__(self) -> None:
+        is_covered(np.zeros((1, 4)), self.coverage)  # refuses what is no rule
+        if self.iou not in ("volume", "frame"):
+            raise ValueError(f"an IoU is of the 'volume' of a video or a mean over 'frame's, not {self.iou!r}")
+        if not 0 <= self.threshold <= 1:
+            raise ValueError(f"the threshold of a detection's score is from 0 to 1, not {self.threshold}")
+        if self.kid_subset < 2:
+            raise ValueError(f"KID needs subsets of at least 2 features, not {self.kid_subset}")
+
+
+def reduce_row(
+    store: Store,
+    suite: Suite,
+    items: Sequence[Item],
+    row: Row,
+    rules: Rules,
+    reference: Mapping[str, Tensor] | None = None,
+    jedi_features: tuple[Path, Path] | None = None,
+    allow_missing: bool = False,
+) -> dict[str, Any]:
+    """Every number of one row, ready for JSON, from measurements that were made before.
+
+    reference: features of the reference set by role, see `making.measure_reference`
+    jedi_features: folders with the user's own V-JEPA features, of this row's videos and of the reference
+    allow_missing: a video that is not there counts as not covered, and is listed; else it is an error
+    """
+    tracks, features, missing, failed = defaultdict(list), defaultdict(list), [], []
+    for item in items:
+        record = store.read_record(item, row)
+        if record is None and allow_missing:
+            missing.append(item.id)
+        elif record is not None and record["failure"] is not None:
+            failed.append(item.id)
+        found = {} if item.id in missing else read_measured(store, suite, item, row)
+        tracks[item.split] += judge_item(item, row, found, record or {}, rules)
+        for role in FEATURES:
+            if role in found:
+                features[role].append(found[role])
+    measured = [item.id for item in items if item.id not in {*missing, *failed}]
+    return {
+        "row": asdict(row),
+        "rules": asdict(rules),
+        "extractors": suite.describe(),
+        "missing": missing,
+        "failed": failed,
+        "splits": {split: summarize(judged) for split, judged in tracks.items()},
+        "distances": distances(features, reference or {}, rules) | own_jedi(jedi_features, measured),
+        "tracks": dict(tracks),
+    }
+
+
+# ---- Table 1 ---------------------------------------------------------------------------------------------------------
+
+
+def judge_item(
+    item: Item, row: Row, found: Mapping[str, Any], record: Mapping[str, Any], rules: Rules
+) -> list[dict[str, Any]]:
+    """The figures of each subject of one video; one that has no video is not covered."""
+    text = clip_sim(torch.tensor(found["text"]), rules.clamp_clip) if "text" in found else None
+    figures = []
+    for k, subject in enumerate(item.subjects):
+        wanted = item.trajectory.boxes[k].numpy()
+        boxes = best_boxes_over(found["boxes"][k], rules.threshold) if found else np.full_like(wanted, np.nan)
+        judged = judge_track(wanted, boxes, row.height, row.width, rules.coverage)
+        if rules.iou == "frame":
+            judged["iou"] = judged["frame_iou"] or 0.0
+        about_video = {"clip_sim": text, "tau": record.get("tau"), "latent_std": record.get("latent_std")}
+        figures.append({"id": item.id, "subject": subject} | judged | about_video)
+    return figures
+
+
+def best_boxes_over(found: Iterable[Sequence[Sequence[float]]], threshold: float) -> np.ndarray:
+    """The best box of each frame, (F, 4), NaN where none has a score of at least `threshold`."""
+    boxes = [next((box[:4] for box in frame if box[4] >= threshold), (np.nan,) * 4) for frame in found]
+    return np.array(boxes, dtype=np.float64).reshape(-1, 4)
+
+
+def summarize(tracks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """{figure: its mean and 95 % bootstrap interval}, None where there is none; and the counts."""
+    videos, columns = [track["id"] for track in tracks], figure_columns(tracks)
+    counts = {"tracks": len(tracks), "covered": sum(track["covered"] for track in tracks)}
+    return counts | {name: mean_and_interval(videos, *column) for name, column in columns.items()}
+
+
+def figure_columns(tracks: Sequence[Mapping[str, Any]]) -> dict[str, tuple[Array, Array]]:
+    """{figure: values and which of them its mean is over}, both (T,), the latter bool."""
+    column = {name: np.array([track[name] for track in tracks], dtype=float) for name in tracks[0] if name not in WORDS}
+    covered, always = column["covered"].astype(bool), np.ones(len(tracks), dtype=bool)
+    own = {name: (np.nan_to_num(column[name]), ~np.isnan(column[name])) for name in FIGURES}
+    return {
+        "coverage": (column["covered"], always),
+        "miou_covered": (column["iou"], covered),
+        "miou_all": (column["iou"] * covered, always),
+    } | own
+
+
+def mean_and_interval(videos: Sequence[str], values: Array, chosen: Array) -> list[float] | None:
+    """Mean over the chosen of T tracks and its 95 % bootstrap interval; None where none is chosen.
+
+    videos: T names. Whole videos are drawn, for subjects in one video are not independent of each other.
+    """
+    value = float(mean_where(values, chosen))
+    if math.isnan(value):
+        return None
+    grids = by_video(videos, values), by_video(videos, chosen)
+
+    def mean(drawn: Array) -> Array:
+        """Over the tracks of the drawn videos (R, V) -> (R,)."""
+        return mean_where(*(rearrange(grid[drawn], "r v s -> r (v s)") for grid in grids))
+
+    return [value, *bootstrap(mean, np.arange(len(grids[0])))]
+
+
+def by_video(videos: Sequence[str], column: Array) -> Array:
+    """(T,) -> (V, S): a row for each video, filled up with 0 (False) where it has fewer than S subjects."""
+    names = np.array(videos)
+    rows = [column[names == name] for name in dict.fromkeys(videos)]
+    S = max(map(len, rows))
+    return np.stack([np.pad(row, (0, S - len(row))) for row in rows])
+
+
+def differences(results: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, dict[str, list[float] | None]]]:
+    """What each row adds to the row above it: {"row minus row above": {split: {figure: mean difference and interval}}}.
+
+    results: of rows over the same items, see `reduce_row`. A difference is one of the same track, in which the noise
+    of both rows is the same; tracks without the figure in one of the rows are left out.
+    """
+    return {
+        f"{label} minus {above}": {
+            split: _mean_differences(first["tracks"][split], tracks) for split, tracks in second["tracks"].items()
+        }
+        for (above, first), (label, second) in pairwise(results.items())
+    }
+
+
+def _mean_differences(
+    above: Sequence[Mapping[str, Any]], tracks: Sequence[Mapping[str, Any]]
+) -> dict[str, list[float] | None]:
+    old, new = figure_columns(above), figure_columns(tracks)
+    videos = [track["id"] for track in tracks]
+    return {
+        name: mean_and_interval(videos, new[name][0] - old[name][0], new[name][1] & old[name][1]) for name in COMPARED
+    }
+
+
+# ---- Table 2 ---------------------------------------------------------------------------------------------------------
+
+
+def distances(features: Mapping[str, list[Tensor]], reference: Mapping[str, Tensor], rules: Rules) -> dict[str, Any]:
+    """FID and KID of all frames, and the kernel of JEDi on the videos, between a row and the reference set."""
+    result: dict[str, Any] = {}
+    if features.get("frames") and "frames" in reference:
+        ours, theirs = torch.cat(features["frames"]), reference["frames"]
+        result["fid"] = fid(Moments.of(ours), Moments.of(theirs))
+        result["kid"] = asdict(kid(ours, theirs, subset_size=min(rules.kid_subset, len(ours), len(theirs))))
+        result["frames"] = _counts(ours, theirs)
+    if features.get("videos") and "videos" in reference:
+        ours, theirs = torch.cat(features["videos"]), reference["videos"]
+        result["video_distance"] = jedi(Moments.of(ours), Moments.of(theirs))
+        result["videos"] = _counts(ours, theirs)
+    return result
+
+
+def own_jedi(folders: tuple[Path, Path] | None, ids: Sequence[str]) -> dict[str, Any]:
+    """JEDi proper, from the user's own V-JEPA features; every video of the row must have some."""
+    if folders is None:
+        return {}
+    ours, theirs = (FeatureFolder(folder) for folder in folders)
+    ours, theirs = ours.read(ids), theirs.read(theirs.ids())
+    return {"jedi": jedi(Moments.of(ours), Moments.of(theirs)), "jedi_videos": _counts(ours, theirs)}
+
+
+def _counts(ours: Tensor, theirs: Tensor) -> dict[str, int]:
+    return {"ours": len(ours), "reference": len(theirs), "dimensions": ours.shape[1]}

@@ -1,0 +1,201 @@
+"""The fourth step of an evaluation: Markdown in the layout of the paper's tables, and how it was made."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from evaluation.metrics.tracking import RESAMPLES
+from evaluation.tables.results import COMPARED, differences
+
+Result = Mapping[str, Any]  # of one row, see `results.reduce_row`
+
+TITLES = {"static": "Static", "moving": "Dynamic"}  # the paper's words
+TABLE_1 = ("clip_sim", "coverage", "miou_covered")  # the paper's columns
+FURTHER = ("miou_all", "centroid_distance", "ap50_misses", "tau", "latent_std")
+FIGURES = {  # figure: its column, and whether it is a share
+    "clip_sim": ("CLIP-SIM", False),
+    "coverage": ("CoV %", True),
+    "miou_covered": ("mIoU-covered %", True),
+    "miou_all": ("mIoU-all %", True),
+    "centroid_distance": ("CD %", True),
+    "ap50_misses": ("AP50 %", True),
+    "tau": ("tau", False),
+    "latent_std": ("latent std", False),
+}
+ADDED = "What each row adds to the row above it"
+ROLES = {"boxes": "Boxes", "text": "CLIP-SIM", "frames": "Features of frames", "videos": "Features of videos"}
+
+
+def tables(results: Mapping[str, Result], command: str, items: str, reference: str | None = None) -> str:
+    """Everything; arguments as those of `footer`."""
+    parts = {
+        "How well subjects follow their boxes, in the layout of the paper's Table 1": conditional_table(results),
+        "More about the same videos": conditional_table(results, FURTHER),
+        ADDED: differences_table(results),
+        "How far the videos lie from others, in the layout of the paper's Table 2": distances_table(results),
+        "How these numbers were made": footer(results, command, items, reference),
+    }
+    return "\n".join(f"**{title}**\n\n{part}" for title, part in parts.items() if part)
+
+
+def conditional_table(results: Mapping[str, Result], figures: Sequence[str] = TABLE_1) -> str:
+    """A row each, a group of columns for each split."""
+    splits = list(next(iter(results.values()))["splits"])
+    shown = [  # what no row has is left out
+        (split, name)
+        for split in splits
+        for name in figures
+        if any(result["splits"][split][name] is not None for result in results.values())
+    ]
+    stands_in = {"clip_sim": _stands_in(results, "text")}
+    head = ["", *(f"{TITLES[split]}: {FIGURES[name][0]}{stands_in.get(name, '')}" for split, name in shown)]
+    return _markdown(head, [
+        [label, *(_interval(result["splits"][split][name], FIGURES[name][1]) for split, name in shown)]
+        for label, result in results.items()
+    ])  # fmt: skip
+
+
+def differences_table(results: Mapping[str, Result]) -> str:
+    """Each row but the first minus the one above it, and what that is; empty where there is one row."""
+    added = differences(results)
+    if not added:
+        return ""
+    columns = [(split, name) for split in next(iter(added.values())) for name in COMPARED]
+    head = ["", *(f"{TITLES[split]}: {FIGURES[name][0]}" for split, name in columns)]
+    rows = [
+        [label, *(_interval(splits[split][name], FIGURES[name][1], "+") for split, name in columns)]
+        for label, splits in added.items()
+    ]
+    return (
+        "Rows are compared as they stand, each with the one above it, track by track: mean difference, and its 95 % "
+        f"bootstrap interval over videos. Of percentages the difference is in points.\n\n{_markdown(head, rows)}"
+    )
+
+
+def distances_table(results: Mapping[str, Result]) -> str:
+    """A row each, how far its videos lie from the reference set; empty where nothing was compared."""
+    stands_in = _stands_in(results, "frames")
+    distances = {label: result["distances"] for label, result in results.items()}
+    columns = {
+        "fid": (f"FID{stands_in}", lambda d: f"{d['fid']:.2f}"),
+        "kid": (f"KID %{stands_in}", lambda d: f"{100 * d['kid']['mean']:.2f} ± {100 * d['kid']['std']:.2f}"),
+        "video_distance": (_video_distance(results), lambda d: f"{d['video_distance']:.3f}"),
+        "jedi": ("JEDi", lambda d: f"{d['jedi']:.3f}"),
+    }
+    shown = {name: column for name, column in columns.items() if any(name in d for d in distances.values())}
+    if not shown:
+        return ""
+    rows = [[label, *(cell(d) if n in d else "-" for n, (_, cell) in shown.items())] for label, d in distances.items()]
+    return _markdown(["", *(title for title, _ in shown.values())], rows)
+
+
+# ---- How it was made -------------------------------------------------------------------------------------------------
+
+
+def footer(results: Mapping[str, Result], command: str, items: str, reference: str | None = None) -> str:
+    """The command, what was measured by what and by which rules, every setting, and what was lost.
+
+    items: see `benchmark.name_items`
+    """
+    rows = {label: _flat(result["row"]) for label, result in results.items()}
+    common = {k: v for k, v in next(iter(rows.values())).items() if all(row[k] == v for row in rows.values())}
+    lines = [f"Made by `{command}`.", *_about_tracks(results, items), *_about_distances(results, reference), ""]
+    for role, extractor in next(iter(results.values()))["extractors"].items():
+        lines.append(f"- {ROLES[role]}: {extractor['class']}, {extractor['checkpoint']}; resize: {extractor['resize']}")
+    lines += ["", f"All rows: {_list(common)}.", ""]
+    for label, row in rows.items():
+        own = _list({name: value for name, value in row.items() if name not in common})
+        lines.append(f"- {label}: {own or 'nothing else'}{_losses(results[label])}")
+    return "\n".join(lines) + "\n"
+
+
+def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a `Row` and of its settings, ready to be read; what is empty is left out."""
+    fields = {"weights": row["model"][:12], **row, **row["settings"]}
+    return {name: value for name, value in fields.items() if name not in ("model", "settings") and value != ""}
+
+
+def _about_tracks(results: Mapping[str, Result], items: str) -> list[str]:
+    first = next(iter(results.values()))
+    rules = first["rules"]
+    counts = [f"{len({track['id'] for track in tracks})} {split}" for split, tracks in first["tracks"].items()]
+    covered = "more than half" if rules["coverage"] == "half" else f"more than {rules['coverage'].split(':')[1]}"
+    iou = "of a video's volume" if rules["iou"] == "volume" else "mean over the frames in which the subject is found"
+    clip = "CLIP-SIM: negative scores count as 0. " if rules["clamp_clip"] else "CLIP-SIM: negative scores count. "
+    return [
+        f"{' and '.join(counts)} tracks{_subjects(first['tracks'])} ({items}), the same noise for every row.",
+        f"Covered: subject found, with a score of at least {rules['threshold']:g}, in {covered} of the frames.",
+        f"IoU: {iou}; mean over covered subjects, or over all with those not covered as 0.",
+        f"{clip if 'text' in first['extractors'] else ''}tau: of the last step.",
+        f"In brackets: 95 % bootstrap interval over videos ({RESAMPLES:,} resamples).",
+    ]
+
+
+def _subjects(tracks: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    """How many subjects the videos of all splits have, where that is not one each."""
+    of_video = Counter((split, track["id"]) for split, own in tracks.items() for track in own)
+    least, most = min(of_video.values()), max(of_video.values())
+    if most == 1:
+        return ""
+    return f", {most if least == most else f'{least} to {most}'} subjects each"
+
+
+def _about_distances(results: Mapping[str, Result], reference: str | None) -> list[str]:
+    """Of the first row that has them; a row that lost videos says so itself."""
+    told = []
+    for name, counts in (("FID and KID", "frames"), (_video_distance(results), "videos"), ("JEDi", "jedi_videos")):
+        found = [result["distances"] for result in results.values() if counts in result["distances"]]
+        if found:
+            n = found[0][counts]
+            what = counts.removeprefix("jedi_")
+            told.append(f"{name} from {n['ours']} {what} and {n['reference']}, {n['dimensions']} dimensions")
+            if counts == "frames":
+                kid = found[0]["kid"]
+                told.append(f"KID over {kid['subsets']} subsets of {kid['subset_size']}")
+                if min(n["ours"], n["reference"]) < n["dimensions"]:
+                    told.append("fewer frames than dimensions, so FID compares only between equal numbers")
+    if not told:
+        return []
+    return [f"Distances to {reference or 'the given V-JEPA features'}: {'; '.join(told)}."]
+
+
+def _losses(result: Result) -> str:
+    told = ""
+    for name, what in (("failed", "did not stay finite"), ("missing", "missing")):
+        if result[name]:
+            videos = "1 video" if len(result[name]) == 1 else f"{len(result[name])} videos"
+            told += f" ({videos} {what}, counted as not covered: {', '.join(result[name])})"
+    return told
+
+
+def _stands_in(results: Mapping[str, Result], role: str) -> str:
+    """What a column's title adds where its numbers are no published network's."""
+    extractor = next(iter(results.values()))["extractors"].get(role, {"checkpoint": ""})
+    return " (stand-in)" if extractor["checkpoint"].startswith("stand-in") else ""
+
+
+def _video_distance(results: Mapping[str, Result]) -> str:
+    """JEDi's kernel on other features is another metric, and says so."""
+    extractor = next(iter(results.values()))["extractors"].get("videos", {"class": ""})["class"]
+    return "jedi_vjepa2" if extractor == "VJepa2Features" else f"JEDi's kernel on {extractor}"
+
+
+# ---- Cells -----------------------------------------------------------------------------------------------------------
+
+
+def _interval(figure: Sequence[float] | None, percent: bool, sign: str = "-") -> str:
+    """sign: "+" writes it before positive numbers too."""
+    if figure is None:
+        return "-"
+    value, low, high = (f"{100 * v:{sign}.1f}" if percent else f"{v:{sign}.3f}" for v in figure)
+    return f"{value} [{low}, {high}]"
+
+
+def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in (head, ["---"] * len(head), *rows))
+
+
+def _list(settings: Mapping[str, Any]) -> str:
+    return ", ".join(f"{k} {' + '.join(v) if isinstance(v, list | tuple) else v}" for k, v in settings.items())

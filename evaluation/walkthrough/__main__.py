@@ -1,0 +1,76 @@
+"""The method, section by section of the paper, on one step of one video: `python -m evaluation.walkthrough`.
+
+Prints what each equation is given and what it makes of it, and writes that with pictures as OUT/walkthrough.md. The
+sections are the functions of `walkthrough_sections.py`, which call the repository's equations as the sampler does; in
+the end the step that they took apart is held against the sampler's own. Needs matplotlib.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+
+from adaptation.trajectory import Trajectory
+from app.folder import check_output
+from evaluation.figures.activations import load_figure
+from evaluation.walkthrough import sections
+from evaluation.walkthrough.book import Book, Walk, begin
+from weights.load import load_pipeline
+
+
+def main(argv: list[str] | None = None) -> int:
+    """0: done; 2: something that the user can mend, said in one sentence; 130: interrupted."""
+    arguments = build_parser().parse_args(argv)
+    try:
+        check_output(arguments.out, several=True)
+        load_figure()  # refuses where matplotlib is missing
+        trajectory = None if arguments.boxes is None else Trajectory.load(arguments.boxes)
+        walk = begin(load_pipeline(arguments.model), trajectory, arguments.seed)
+        arguments.out.mkdir(parents=True, exist_ok=True)
+        print(walk_through(walk, Book(arguments.out)))
+    except KeyboardInterrupt:
+        print("interrupted: the walkthrough is not whole", file=sys.stderr)
+        return 130
+    except (ValueError, OSError, ImportError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+@torch.no_grad()  # `gradients` lifts it
+def walk_through(walk: Walk, book: Book) -> Path:
+    """The paper's order; z passes from section to section as in Algorithm 1."""
+    sections.boxes_and_regions(walk, book)
+    sections.masks(walk, book)
+    sections.subject_words(walk, book)
+    sections.mask_normalization(walk, book)
+    G_g, G_p = sections.temporal_prior(walk, book)
+    z = sections.refinement(walk, book, G_g, G_p)
+    sections.denoising_step(walk, book, z)
+    sections.video(walk, book)
+    return book.save()
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command's options."""
+    parser = argparse.ArgumentParser(
+        "evaluation.walkthrough.__main__", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--out", default=Path("outputs/walkthrough"), type=Path, metavar="DIR", help="(%(default)s)")
+    add("--model", default="tiny", help="tiny, or another checkpoint, see train_free.py (tiny)")
+    add(
+        "--boxes",
+        type=Path,
+        metavar="FILE",
+        help="a trajectory file, brought to the model's frames (a red ball)",
+    )
+    add("--seed", default=0, type=int, metavar="N", help="of the noise (0)")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

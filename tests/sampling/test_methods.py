@@ -1,0 +1,40 @@
+"""Names of methods and the settings behind them, on one checkpoint."""
+
+from dataclasses import replace
+
+import pytest
+
+from sampling.generate import recommended
+from sampling.methods import METHODS, method_settings
+from sampling.settings import PRESETS
+
+
+def test_every_method_of_the_tables_is_there():
+    assert set(PRESETS) | {"full[full]", "full[conditional]", "full[detached]"} == set(METHODS)
+
+
+def test_a_name_is_a_preset_on_the_checkpoint(pipeline):
+    settings = method_settings(pipeline, METHODS)
+    assert list(settings) == list(METHODS)
+    assert {name: settings[name] for name in PRESETS} == {name: recommended(pipeline, name) for name in PRESETS}
+
+
+def test_brackets_choose_the_gradient(pipeline):
+    pipeline.defaults.settings["prior_gradient"] = "detached"
+    settings = method_settings(pipeline, METHODS)
+    assert settings["full"] == settings["full[detached]"]
+    assert settings["full[conditional]"] == replace(settings["full"], prior_gradient="conditional")
+    assert settings["paper"].prior_gradient == "full"
+
+
+def test_what_is_given_counts_where_a_method_leaves_it_open(pipeline):
+    settings = method_settings(pipeline, ["mask-norm+id", "full", "paper"], {"c_g": 7.0, "steps": 3})
+    assert [s.c_g for s in settings.values()] == [0.0, 7.0, 10_000.0]
+    assert [s.steps for s in settings.values()] == [3, 3, 3]
+    assert settings["full"].gamma == 0.1  # the checkpoint's
+
+
+@pytest.mark.parametrize("name", ["fuller", "full[some]", "full[", "[full]", "fuller[full]"])
+def test_an_unknown_name_is_refused(pipeline, name):
+    with pytest.raises(ValueError, match="must be one of"):
+        method_settings(pipeline, [name])
