@@ -12,44 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from model.config import VAEConfig
 from model.vae import AutoencoderKL
-
-UNET = {
-    "_class_name": "UNet3DConditionModel",
-    "act_fn": "silu",
-    "attention_head_dim": 8,
-    "block_out_channels": [32, 64, 64],
-    "cross_attention_dim": 64,
-    "down_block_types": ["CrossAttnDownBlock3D", "CrossAttnDownBlock3D", "DownBlock3D"],
-    "downsample_padding": 1,
-    "in_channels": 4,
-    "layers_per_block": 1,
-    "mid_block_scale_factor": 1,
-    "norm_eps": 1e-05,
-    "norm_num_groups": 4,
-    "out_channels": 4,
-    "sample_size": 16,
-    "up_block_types": ["UpBlock3D", "CrossAttnUpBlock3D", "CrossAttnUpBlock3D"],
-}
-SCHEDULER = {
-    "_class_name": "DDIMScheduler",
-    "beta_end": 0.012,
-    "beta_schedule": "scaled_linear",
-    "beta_start": 0.00085,
-    "clip_sample": False,
-    "num_train_timesteps": 1000,
-    "prediction_type": "epsilon",
-    "set_alpha_to_one": False,
-    "steps_offset": 1,
-}
-INDEX = {
-    "_class_name": "TextToVideoSDPipeline",
-    "_diffusers_version": "0.42.1",
-    "scheduler": ["diffusers", "DDIMScheduler"],
-    "text_encoder": ["transformers", "CLIPTextModel"],
-    "tokenizer": ["transformers", "CLIPTokenizer"],
-    "unet": ["diffusers", "UNet3DConditionModel"],
-    "vae": ["diffusers", "AutoencoderKL"],
-}
+from weights.train_tiny.architecture import INDEX, SCHEDULER, UNET, text_config
 
 
 def load_vae(folder: Path) -> AutoencoderKL:
@@ -84,8 +47,6 @@ def export(source: Path, target: Path) -> None:
 def save_text_encoder(vocabulary: Path, state: dict, target: Path) -> None:
     """config.json as transformers writes it; names begin with `text_model.`, as in Zeroscope's file."""
     from transformers import CLIPTextModel, CLIPTokenizer
-
-    from weights.train_tiny.unet import text_config
 
     model = CLIPTextModel(text_config(CLIPTokenizer.from_pretrained(vocabulary)))
     model.load_state_dict(state)

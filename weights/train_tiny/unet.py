@@ -15,7 +15,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextModel, CLIPTokenizer
 
 from model.config import UNetConfig
 from model.layers import ResnetBlock
@@ -25,6 +25,7 @@ from model.vae import AutoencoderKL
 from sampling.schedule import NoiseSchedule
 from weights.load import load_pipeline
 from weights.train_tiny import tokenizer
+from weights.train_tiny.architecture import SCHEDULER, UNET, text_config
 from weights.train_tiny.common import (
     Average,
     average_gradients,
@@ -33,7 +34,7 @@ from weights.train_tiny.common import (
     load_snapshot,
     save_snapshot,
 )
-from weights.train_tiny.export import SCHEDULER, UNET, export, load_vae
+from weights.train_tiny.export import export, load_vae
 from weights.train_tiny.world import FRAMES, Scene, render, sample_pair, sample_scene
 
 FRESH = 3  # a video's latents are used about this many times before they leave the window
@@ -75,16 +76,6 @@ def close_attention(text_encoder: CLIPTextModel) -> None:
         if name.endswith("self_attn.out_proj"):
             for parameter in layer.requires_grad_(False).parameters():
                 nn.init.zeros_(parameter)
-
-
-def text_config(vocabulary: CLIPTokenizer) -> CLIPTextConfig:
-    """CLIP's text model, two layers of width 64, with the exact gelu as in Zeroscope's."""
-    return CLIPTextConfig(
-        vocab_size=len(vocabulary), hidden_size=UNET["cross_attention_dim"], intermediate_size=256,
-        num_hidden_layers=2, num_attention_heads=4, max_position_embeddings=tokenizer.LENGTH, hidden_act="gelu",
-        projection_dim=64, bos_token_id=vocabulary.bos_token_id, eos_token_id=vocabulary.eos_token_id,
-        pad_token_id=vocabulary.pad_token_id,
-    )  # fmt: skip
 
 
 class Videos:
