@@ -29,22 +29,22 @@ SETTINGS = {  # flag: help; what values it takes is in sampling.settings
     "steps": "DDIM steps",
     "guidance_scale": "strength of classifier-free guidance",
     "eta": "noise of DDIM; 0 is deterministic",
-    "control": "what holds subjects in their boxes: masks, or TrailBlazer's edit of cross-attention",
+    "steer": "what holds subjects in their boxes: masks, or TrailBlazer's edit of cross-attention",
     "frozen_steps": "first steps, in which masks or the edit act",
     "where": "blocks whose attention is masked; temporal adds temporal attention",
     "attention": "kinds of spatial attention that are masked",
     "grid": "how a mask reaches a coarser grid; cover never loses a box",
     "start_token": "who sees the prompt's start token",
-    "normalize": "Mask Normalization",
+    "mask_normalization": "Mask Normalization",
     "normalize_in": "kinds of attention that are normalized",
     "axis": "one distribution a frame, or one a channel",
-    "gradient": "gradient of the distribution matching",
+    "matching_gradient": "gradient of the distribution matching",
     "iterations": "M, refinements before each step",
     "c_g": "strength of the temporal prior",
     "gamma": "size of a refinement",
     "refine_steps": "refine before the first N steps only",
     "prior_gradient": "what the temporal prior is differentiated through",
-    "normalize_gradient": "bring the prior's gradient to length 1",
+    "unit_gradient": "bring the prior's gradient to length 1",
     "strengthen": "TrailBlazer's c_s, what is added inside a box",
     "weaken": "TrailBlazer's c_w, what is left outside",
     "trailing": "TrailBlazer: tokens after the prompt's that are edited as well",
@@ -151,7 +151,7 @@ def check(arguments: argparse.Namespace) -> None:
     given = given_settings(arguments)
     SamplingSettings(**given)
     from_file, from_boxes = arguments.boxes is not None, arguments.box_from is not None
-    edits = (arguments.control or arguments.method) == "trailblazer"
+    edits = arguments.steer == "edit" or (arguments.steer is None and arguments.method == "trailblazer")
     about_boxes = [name for name in given if name not in NEED_NO_BOXES]
     about_boxes += [name for name in ABOUT_BOXES if getattr(arguments, name)]
     about_boxes += ["method"] if arguments.method not in (None, "plain") else []
@@ -164,7 +164,10 @@ def check(arguments: argparse.Namespace) -> None:
         (arguments.resample and not from_file, "--resample needs --boxes FILE"),
         (from_boxes and len(arguments.subject or []) != 1, "--box-from needs one --subject, words of the prompt"),
         (about_boxes and not (from_file or from_boxes), f"{flags} need{plural} --boxes or --box-from"),
-        (arguments.normalize and edits, "--normalize is of masked attention, and TrailBlazer's edit masks none"),
+        (
+            arguments.mask_normalization and edits,
+            "--mask-normalization is of masked attention, and TrailBlazer's edit masks none",
+        ),
     ):
         if wrong:
             raise ValueError(sentence)

@@ -12,7 +12,7 @@ from torch.nn.functional import pad
 
 from adaptation.mask_normalization import GRADIENTS, axis_dims
 
-BLOCKS = ("down", "mid", "up")
+BLOCKS = ("encoder", "mid", "decoder")
 KINDS = ("self", "cross", "temporal")
 CHOICES = {
     "where": (*BLOCKS, "temporal"),
@@ -150,8 +150,8 @@ class AttentionControl:
     regions (K, F, H, W) bool: where each subject is, on the latent's full grid, empty in a frame = absent there
     tokens (K, L) bool:        which positions of the prompt are each subject's words
     normalize:   Mask Normalization; normalize_in, axis, gradient say in which attentions and how (`match_distribution`)
-    where:       `"up"` = the decoder, the paper's choice; Peekaboo's code adds `"mid"` and `"temporal"`, the temporal
-                 attention of the blocks named here; `"down"` completes the list
+    where:       `"decoder"`, the paper's choice; Peekaboo's code adds `"mid"` and `"temporal"`, the temporal
+                 attention of the blocks named here; `"encoder"` completes the list
     attention:   which spatial attentions are masked; the paper masks both
     grid:        `"stride"` as Peekaboo, `"cover"` never loses a box (see `to_grid`)
     start_token: `"hidden"`, closed to every pixel as in Peekaboo's code; `"background"`, a token like any other, as the
@@ -161,7 +161,7 @@ class AttentionControl:
     regions: Tensor
     tokens: Tensor
     normalize: bool = field(default=False, kw_only=True)
-    where: Collection[str] = field(default=("up",), kw_only=True)
+    where: Collection[str] = field(default=("decoder",), kw_only=True)
     attention: Collection[str] = field(default=("self", "cross"), kw_only=True)
     grid: str = field(default="stride", kw_only=True)
     start_token: str = field(default="hidden", kw_only=True)
@@ -177,7 +177,9 @@ class AttentionControl:
         for name in ("where", "attention", "normalize_in"):
             _check_names(name, getattr(self, name))
         if "temporal" in self.where and not set(self.where) & set(BLOCKS):
-            raise ValueError(f"where = {self.where!r} masks temporal attention in no block; add up, mid or down")
+            raise ValueError(
+                f"where = {self.where!r} masks temporal attention in no block; add decoder, mid or encoder"
+            )
         if self.regions.ndim != 4 or self.regions.dtype != torch.bool or 0 in self.regions.shape:
             raise ValueError(
                 f"regions must be bool of shape (K, F, H, W), not {self.regions.dtype} {tuple(self.regions.shape)}"
@@ -207,7 +209,7 @@ class AttentionControl:
             raise ValueError("the background has no token: every token of the prompt belongs to a subject")
 
     def applies(self, where: str, kind: str) -> bool:
-        """Whether a kind of attention (self, cross, temporal) is masked in a block of the U-Net (down, mid, up)."""
+        """Whether attention of a kind (self, cross, temporal) is masked in a block (encoder, mid, decoder)."""
         if where not in BLOCKS or kind not in KINDS:
             raise ValueError(f"masks act in {', '.join(BLOCKS)} on {', '.join(KINDS)}, not in {where!r} on {kind!r}")
         masked = "temporal" in self.where if kind == "temporal" else kind in self.attention

@@ -26,7 +26,7 @@ class Masking(NamedTuple):
 
 
 def masking(control: Control | None, where: str, kind: str, h: int, w: int) -> Masking:
-    """The masking of one attention. where: down, mid or up; kind: self, cross or temporal; h, w: its grid."""
+    """The masking of one attention. where: encoder, mid or decoder; kind: self, cross or temporal; h, w: its grid."""
     if control is None or not control.applies(where, kind):
         return Masking()
     if isinstance(control, TrailBlazerControl):

@@ -77,7 +77,7 @@ class UNet3D(nn.Module):
         skips, current = [widths[0]], widths[0]  # channels of what the up blocks will read, last in first out
         for level, (kind, width) in enumerate(zip(config.down_block_types, widths, strict=True)):
             pairs = [(current if i == 0 else width, width) for i in range(layers)]
-            block = Block3D(config, "down", pairs, layers if DOWN_TYPES[kind] else 0)
+            block = Block3D(config, "encoder", pairs, layers if DOWN_TYPES[kind] else 0)
             skips += [width] * layers
             if level < len(widths) - 1:
                 block.downsamplers = nn.ModuleList([Downsample(width)])
@@ -90,7 +90,7 @@ class UNet3D(nn.Module):
         self.up_blocks = nn.ModuleList()
         for level, (kind, width) in enumerate(zip(config.up_block_types, widths[::-1], strict=True)):
             pairs = [((current if i == 0 else width) + skips.pop(), width) for i in range(layers + 1)]
-            block = Block3D(config, "up", pairs, layers + 1 if UP_TYPES[kind] else 0)
+            block = Block3D(config, "decoder", pairs, layers + 1 if UP_TYPES[kind] else 0)
             if level < len(widths) - 1:
                 block.upsamplers = nn.ModuleList([Upsample(width)])
             self.up_blocks.append(block)
@@ -116,7 +116,7 @@ class UNet3D(nn.Module):
         time = self.time_embedding(timestep_embedding(t, self.config.block_out_channels[0]).to(dtype))  # (B, 4 C0)
 
         x = self.conv_in(x)
-        x = self._run(self.transformer_in, x, frames, "down")
+        x = self._run(self.transformer_in, x, frames, "encoder")
         skips = [x]
         for block in self.down_blocks:
             for i in range(len(block.resnets)):

@@ -21,13 +21,13 @@ def make_denoise(
     text: Tensor,
     control: Control | None,
     *,
-    prior_gradient: str = "full",
+    prior_gradient: str = "unet",
     sequential: bool = False,
 ) -> Denoise:
     """denoise(z, t, frozen) -> (eps_uncond, eps_text), the same numbers either way up to rounding.
 
     text: (2 B, L, D), the guidance halves [uncond, text]; control: acts where `frozen`
-    prior_gradient: "conditional" runs the halves apart where a gradient is wanted, and keeps nothing of the first
+    prior_gradient: "text-half" runs the halves apart where a gradient is wanted, and keeps nothing of the first
     sequential: always runs them apart. The activations kept for a gradient are those of one half, for the first
         half's are computed again when the second's have been used up: a forward pass of one half more.
     """
@@ -36,12 +36,12 @@ def make_denoise(
     def denoise(z: Tensor, t: int, frozen: bool) -> tuple[Tensor, Tensor]:
         used = control if frozen else None
         differentiated = torch.is_grad_enabled()
-        if not sequential and not (differentiated and prior_gradient == "conditional"):
+        if not sequential and not (differentiated and prior_gradient == "text-half"):
             eps_uncond, eps_text = unet(z, t, text, used).chunk(2)
             return eps_uncond, eps_text
         # TrailBlazer's edit is of the text half alone; masks act in both.
         masks = None if isinstance(used, TrailBlazerControl) else used
-        if differentiated and prior_gradient == "full":
+        if differentiated and prior_gradient == "unet":
             # autograd goes back through the later half first, so that both halves' activations are never there at once
             eps_uncond = checkpoint(unet, z, t, uncond, masks, use_reentrant=False)
         else:

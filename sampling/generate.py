@@ -96,19 +96,19 @@ def _make_control(
 ) -> AttentionControl | TrailBlazerControl:
     """Masks, or TrailBlazer's edit, for latents of h x w cells."""
     words = torch.stack([pipeline.text_encoder.subject_tokens(prompt, subject) for subject in trajectory.subjects])
-    if settings.control == "trailblazer":
+    if settings.steer == "edit":
         tokens = edited_tokens(words, prompt, settings.trailing)
         return TrailBlazerControl(trajectory.boxes, tokens, strengthen=settings.strengthen, weaken=settings.weaken)
     return AttentionControl(
         trajectory.rasterize(h, w).to(next(pipeline.unet.parameters()).device),
         words,
-        normalize=settings.normalize,
+        normalize=settings.mask_normalization,
         where=settings.where,
         attention=settings.attention,
         grid=settings.grid,
         start_token=settings.start_token,
         axis=settings.axis,
-        gradient=settings.gradient,
+        gradient=settings.matching_gradient,
         normalize_in=settings.normalize_in,
     )
 

@@ -133,9 +133,9 @@ def gradients(
 
     c_g comes in with Eq. 2; where it is 0, or without boxes, G_g is zero and costs no gradient.
     z0_hat(z) is, for `settings.prior_gradient`, the clean estimate of
-        "full"         the guided eps, differentiated through both halves of the network;
-        "conditional"  eps_text, differentiated through the text half, so that no guidance scale enters;
-        "detached"     the guided eps held constant, so that no backward pass enters the network.
+        "unet"         the guided eps, differentiated through both halves of the network;
+        "text-half"  eps_text, differentiated through the text half, so that no guidance scale enters;
+        "tweedie"     the guided eps held constant, so that no backward pass enters the network.
     """
     if boxes is None or settings.c_g == 0:
         return torch.zeros_like(z), score(_guided(*_predict(denoise, z, t, frozen), settings), alpha_bar)
@@ -143,15 +143,15 @@ def gradients(
     if torch.is_inference_mode_enabled():
         raise ValueError("the prior's gradient cannot be taken in torch.inference_mode, use torch.no_grad instead")
     z = z.detach().requires_grad_()
-    with torch.set_grad_enabled(settings.prior_gradient != "detached"):
+    with torch.set_grad_enabled(settings.prior_gradient != "tweedie"):
         eps_uncond, eps_text = _predict(denoise, z, t, frozen)
         eps = _guided(eps_uncond, eps_text, settings)
     with torch.enable_grad():
-        z0 = predict_clean(z, eps_text if settings.prior_gradient == "conditional" else eps, alpha_bar)
+        z0 = predict_clean(z, eps_text if settings.prior_gradient == "text-half" else eps, alpha_bar)
         tau = temporal_consistency(z0, boxes)  # (B,)
         (G_g,) = torch.autograd.grad(TAU_SCALE * tau.sum(), z)  # a sum, for the videos do not touch each other
     G_g = G_g / TAU_SCALE
-    return unit_norm(G_g) if settings.normalize_gradient else G_g, score(eps.detach(), alpha_bar)
+    return unit_norm(G_g) if settings.unit_gradient else G_g, score(eps.detach(), alpha_bar)
 
 
 def _predict(denoise: Denoise, z: Tensor, t: int, frozen: bool) -> tuple[Tensor, Tensor]:

@@ -19,17 +19,17 @@ NUMBERS = {
     "strengthen": (0, 1_000),
     "weaken": (0, 1),
 }
-FLAGS = ("normalize", "normalize_gradient")
+FLAGS = ("mask_normalization", "unit_gradient")
 CHOICES = {
-    "control": ("masks", "trailblazer"),
+    "steer": ("masks", "edit"),
     "axis": ("joint", "channel"),
-    "gradient": ("exact", "straight-through"),
+    "matching_gradient": ("exact", "straight-through"),
     "grid": ("stride", "cover"),
     "start_token": ("hidden", "background"),
-    "prior_gradient": ("full", "conditional", "detached"),
+    "prior_gradient": ("unet", "text-half", "tweedie"),
 }
 SUBSETS = {
-    "where": ("up", "mid", "temporal", "down"),
+    "where": ("decoder", "mid", "temporal", "encoder"),
     "attention": ("self", "cross"),
     "normalize_in": ("self", "cross"),
 }
@@ -45,24 +45,24 @@ class SamplingSettings:
     guidance_scale: float = 9.0  # of classifier-free guidance
     eta: float = 0.0  # of DDIM; 0 is deterministic
     # Section 2.1, masks
-    control: str = "masks"  # what holds the subjects in their boxes; "trailblazer" edits attention, see below
+    steer: str = "masks"  # what holds the subjects in their boxes; "edit" is TrailBlazer's, see below
     frozen_steps: int = 4  # masks, or TrailBlazer's edit, act in the first ones
-    where: tuple[str, ...] = ("up",)  # blocks whose attention is masked; "temporal" adds temporal attention
+    where: tuple[str, ...] = ("decoder",)  # blocks whose attention is masked; "temporal" adds temporal attention
     attention: tuple[str, ...] = ("self", "cross")  # kinds of spatial attention that are masked
     grid: str = "stride"  # how a mask reaches a coarser grid
     start_token: str = "hidden"  # who sees the prompt's start token
     # Section 2.2, Mask Normalization
-    normalize: bool = True
+    mask_normalization: bool = True
     normalize_in: tuple[str, ...] = ("self", "cross")  # kinds of attention that are normalized
     axis: str = "joint"  # "joint": one distribution a frame; "channel": one for each channel
-    gradient: str = "exact"  # of the distribution matching
+    matching_gradient: str = "exact"  # of the distribution matching
     # Section 2.3, Temporal Intrinsic Denoising
     iterations: int = 2  # M; 0 leaves the refinement out
     c_g: float = 10_000.0  # strength of the temporal prior; 0 is Intrinsic Denoising
     gamma: float = 0.05  # size of a refinement step
     refine_steps: int | None = None  # refine before the first ones only; None means all
-    prior_gradient: str = "full"  # what tau is differentiated through
-    normalize_gradient: bool = False  # to length 1 for each video: the supplement's ablation
+    prior_gradient: str = "unet"  # what tau is differentiated through
+    unit_gradient: bool = False  # to length 1 for each video: the supplement's ablation
     # TrailBlazer, a baseline: its code's values for runs on random boxes. Its examples have 0.15, 0.001 and 13 to 15
     strengthen: float = 0.125  # c_s, what is added inside a box
     weaken: float = 0.001  # c_w, what is left outside
@@ -94,52 +94,52 @@ class SamplingSettings:
             object.__setattr__(self, name, tuple(value))  # lists come from JSON; a tuple keeps the settings hashable
 
 
-MASK = {"control": "masks"}
+MASK = {"steer": "masks"}
 NO_REFINEMENT = {"iterations": 0, "c_g": 0.0}
 
 # What each method says about a run; whatever it leaves open is the checkpoint's, or else the paper's, the defaults.
 PRESETS: dict[str, dict[str, Any]] = {
-    "plain": {"frozen_steps": 0, "normalize": False, **NO_REFINEMENT},
+    "plain": {"frozen_steps": 0, "mask_normalization": False, **NO_REFINEMENT},
     "peekaboo": {
         **MASK,
-        "where": ("up", "mid", "temporal"),
+        "where": ("decoder", "mid", "temporal"),
         "attention": ("self", "cross"),
         "frozen_steps": 2,
         "start_token": "hidden",
         "grid": "stride",
-        "normalize": False,
+        "mask_normalization": False,
         **NO_REFINEMENT,
     },
     "trailblazer": {
-        "control": "trailblazer",
+        "steer": "edit",
         "frozen_steps": 5,
-        "normalize": False,
+        "mask_normalization": False,
         "strengthen": 0.125,
         "weaken": 0.001,
         "trailing": 15,
         **NO_REFINEMENT,
     },
-    "mask": {**MASK, "normalize": False, **NO_REFINEMENT},
-    "mask-norm": {**MASK, "normalize": True, **NO_REFINEMENT},
-    "mask-norm+id": {**MASK, "normalize": True, "c_g": 0.0},
-    "full": {**MASK, "normalize": True},  # c_g is the checkpoint's: it depends on the latents' size
+    "mask": {**MASK, "mask_normalization": False, **NO_REFINEMENT},
+    "mask-norm": {**MASK, "mask_normalization": True, **NO_REFINEMENT},
+    "mask-norm+id": {**MASK, "mask_normalization": True, "c_g": 0.0},
+    "full": {**MASK, "mask_normalization": True},  # c_g is the checkpoint's: it depends on the latents' size
     "paper": {  # as published, whatever the checkpoint recommends
         **MASK,
-        "where": ("up",),
+        "where": ("decoder",),
         "attention": ("self", "cross"),
         "frozen_steps": 4,
         "start_token": "hidden",
         "grid": "stride",
-        "normalize": True,
+        "mask_normalization": True,
         "normalize_in": ("self", "cross"),
         "axis": "joint",
-        "gradient": "exact",
+        "matching_gradient": "exact",
         "iterations": 2,
         "c_g": 10_000.0,
         "gamma": 0.05,
         "refine_steps": None,
-        "prior_gradient": "full",
-        "normalize_gradient": False,
+        "prior_gradient": "unet",
+        "unit_gradient": False,
     },
 }
 
@@ -147,15 +147,15 @@ PRESETS: dict[str, dict[str, Any]] = {
 def without_effect(settings: SamplingSettings) -> set[str]:
     """Names of settings that change nothing beside the others, such as c_g where nothing is refined."""
     s, idle = settings, set()
-    if s.control != "masks" or s.frozen_steps == 0:
+    if s.steer != "masks" or s.frozen_steps == 0:
         idle |= {"where", "attention", "grid", "start_token", "normalize_in", "axis"}
-    elif not s.normalize:
+    elif not s.mask_normalization:
         idle |= {"normalize_in", "axis"}
     if s.iterations == 0 or s.refine_steps == 0:
-        idle |= {"c_g", "gamma", "refine_steps", "prior_gradient", "normalize_gradient"}
+        idle |= {"c_g", "gamma", "refine_steps", "prior_gradient", "unit_gradient"}
     elif s.c_g == 0:
-        idle |= {"prior_gradient", "normalize_gradient"}
-    if s.control != "trailblazer" or s.frozen_steps == 0:
+        idle |= {"prior_gradient", "unit_gradient"}
+    if s.steer != "edit" or s.frozen_steps == 0:
         idle |= {"strengthen", "weaken", "trailing"}
     return idle
 

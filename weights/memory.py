@@ -69,9 +69,9 @@ def estimate_bytes(
 def differentiated_halves(settings: SamplingSettings, steered: bool, sequential_guidance: bool) -> str:
     """How much of the guidance batch the prior's gradient keeps at once: none, half or whole."""
     refined = settings.iterations > 0 and settings.refine_steps != 0
-    if not (steered and refined and settings.c_g > 0) or settings.prior_gradient == "detached":
+    if not (steered and refined and settings.c_g > 0) or settings.prior_gradient == "tweedie":
         return "none"
-    return "half" if sequential_guidance or settings.prior_gradient == "conditional" else "whole"
+    return "half" if sequential_guidance or settings.prior_gradient == "text-half" else "whole"
 
 
 def check_memory(pipeline: Any, plan: Plan, capacity: int | None = None, **how: Any) -> None:

@@ -35,8 +35,8 @@ def write_masks(
     **size: int | None,
 ) -> None:
     """masks.png for the run that `generate` makes of the same arguments; size: frames, height, width."""
-    if settings.control != "masks":
-        raise ValueError(f"there are no masks to show: subjects are held by {settings.control}")
+    if settings.steer != "masks":
+        raise ValueError(f"there are no masks to show: subjects are held by an {settings.steer} of the attention")
     plan = make_plan(pipeline, prompt, trajectory, settings, **size)
     grids = attention_grids(pipeline.unet.config, *plan.shape[-2:])
     tokens = token_words(pipeline.text_encoder, plan.prompt)
@@ -52,9 +52,9 @@ def attention_grids(config: UNetConfig, h: int, w: int) -> dict[tuple[int, int],
     levels, last = [(h, w)], len(config.down_block_types) - 1
     for _ in range(last):
         levels.append((-(-levels[-1][0] // 2), -(-levels[-1][1] // 2)))
-    blocks = [(levels[i], "down") for i, kind in enumerate(config.down_block_types) if DOWN_TYPES[kind]]
+    blocks = [(levels[i], "encoder") for i, kind in enumerate(config.down_block_types) if DOWN_TYPES[kind]]
     blocks.append((levels[last], "mid"))
-    blocks += [(levels[last - i], "up") for i, kind in enumerate(config.up_block_types) if UP_TYPES[kind]]
+    blocks += [(levels[last - i], "decoder") for i, kind in enumerate(config.up_block_types) if UP_TYPES[kind]]
     return {grid: [name for other, name in blocks if other == grid] for grid in levels if grid in dict(blocks)}
 
 

@@ -70,7 +70,7 @@ def begin(pipeline: Pipeline, trajectory: Trajectory | None = None, seed: int = 
         trajectory = Trajectory.from_keyframes({frames - 1: LAST, 0: FIRST}, frames, SUBJECT, PROMPT)
     trajectory = trajectory.resample(frames)
     # What a checkpoint may recommend beyond the paper's method would add a line to the step.
-    settings = replace(recommended(pipeline, "full"), eta=0.0, normalize_gradient=False)
+    settings = replace(recommended(pipeline, "full"), eta=0.0, unit_gradient=False)
     if not settings.frozen_steps or settings.refine_steps == 0:
         raise ValueError(f"the full method of {pipeline.name} has no masks or no refinement in its first step")
     plan = make_plan(pipeline, None, trajectory, settings, **size)

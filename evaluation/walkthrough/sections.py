@@ -147,9 +147,9 @@ def temporal_prior(walk: Walk, book: Book) -> tuple[Tensor, Tensor]:
     z0, tau, G_g, G_p = gradients(walk, walk.state.z)
     rho = consecutive_correlations(z0, boxes[0])[0]  # of the first subject, one for each pair of frames
     how = {
-        "full": "through the U-Net",
-        "conditional": "through the text half of the U-Net",
-        "detached": "with the predicted noise held constant",
+        "unet": "through the U-Net",
+        "text-half": "through the text half of the U-Net",
+        "tweedie": "with the predicted noise held constant",
     }[walk.settings.prior_gradient]
     book.write(
         f"## Section 2.3, Eq. 1: the temporal prior\n\n"
@@ -181,11 +181,11 @@ def temporal_prior(walk: Walk, book: Book) -> tuple[Tensor, Tensor]:
 def gradients(walk: Walk, z: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """z0_hat, tau (1,), G_g = grad_z tau(b, z0_hat) and G_p = grad_z log p_t(z | y, b), all but tau like z."""
     z, through = z.detach().requires_grad_(), walk.settings.prior_gradient
-    with torch.set_grad_enabled(through != "detached"):
+    with torch.set_grad_enabled(through != "tweedie"):
         eps_uncond, eps_text = walk.denoise(z)
         eps = classifier_free(eps_uncond, eps_text, walk.settings.guidance_scale)
     with torch.enable_grad():
-        z0 = predict_clean(z, eps_text if through == "conditional" else eps, walk.alpha_bar)
+        z0 = predict_clean(z, eps_text if through == "text-half" else eps, walk.alpha_bar)
         tau = temporal_consistency(z0, walk.trajectory.boxes)
         (G_g,) = torch.autograd.grad(tau.sum(), z)
     return z0.detach(), tau.detach(), G_g, score(eps.detach(), walk.alpha_bar)

@@ -15,17 +15,17 @@ WORDS = bools("001000", "000010")
 @pytest.mark.parametrize(
     "settings, masked",
     [
-        ({}, {("up", "self"), ("up", "cross")}),
-        ({"attention": ("cross",)}, {("up", "cross")}),
-        ({"where": ("mid", "up")}, {("up", "self"), ("up", "cross"), ("mid", "self"), ("mid", "cross")}),
-        ({"where": ("up", "temporal")}, {("up", "self"), ("up", "cross"), ("up", "temporal")}),
-        ({"where": ["down", "temporal"], "attention": []}, {("down", "temporal")}),
+        ({}, {("decoder", "self"), ("decoder", "cross")}),
+        ({"attention": ("cross",)}, {("decoder", "cross")}),
+        ({"where": ("mid", "decoder")}, {("decoder", "self"), ("decoder", "cross"), ("mid", "self"), ("mid", "cross")}),
+        ({"where": ("decoder", "temporal")}, {("decoder", "self"), ("decoder", "cross"), ("decoder", "temporal")}),
+        ({"where": ["encoder", "temporal"], "attention": []}, {("encoder", "temporal")}),
         ({"where": ()}, set()),
     ],
 )
 def test_where_masks_apply(settings, masked):
     control = AttentionControl(A_AND_B.reshape(2, 1, 2, 3), WORDS, **settings)
-    places = {(b, k) for b in ("down", "mid", "up") for k in ("self", "cross", "temporal")}
+    places = {(b, k) for b in ("encoder", "mid", "decoder") for k in ("self", "cross", "temporal")}
     assert {place for place in places if control.applies(*place)} == masked
 
 
@@ -41,8 +41,8 @@ def test_where_normalization_acts(settings, kinds):
 @pytest.mark.parametrize(
     "settings, message",
     [
-        ({"where": ("decoder",)}, "where is chosen from down, mid, up, temporal"),
-        ({"where": "up"}, "where is a list of down, mid, up, temporal, such as"),
+        ({"where": ("decoder",)}, "where is chosen from encoder, mid, decoder, temporal"),
+        ({"where": "decoder"}, "where is a list of encoder, mid, decoder, temporal, such as"),
         ({"where": ("temporal",)}, "temporal attention in no block"),
         ({"attention": ("temporal",)}, "attention is chosen from self, cross"),
         ({"normalize_in": ("both",)}, "normalize_in is chosen from"),
@@ -86,7 +86,7 @@ def test_region_errors(regions):
 
 
 @pytest.mark.parametrize(
-    "call", ["mask('both', 2, 3)", "applies('in', 'self')", "applies('up', 'text')", "normalizes('x')"]
+    "call", ["mask('both', 2, 3)", "applies('in', 'self')", "applies('decoder', 'text')", "normalizes('x')"]
 )
 def test_unknown_places_are_errors(call):
     control = AttentionControl(A_AND_B.reshape(2, 1, 2, 3), WORDS)

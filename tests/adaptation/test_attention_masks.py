@@ -106,7 +106,7 @@ def test_masks_are_peekaboos(case, s):
 
     T = torch.zeros(77, dtype=torch.bool)
     T[[3, 4]] = True
-    control = AttentionControl(regions, T[None], where=("up", "mid", "temporal"))
+    control = AttentionControl(regions, T[None], where=("decoder", "mid", "temporal"))
     m = m[:, ::s, ::s].flatten(1)  # (F, N)
     assert torch.equal(control.mask("self", H // s, W // s).dense(), m[:, :, None] == m[:, None, :])
     assert torch.equal(control.mask("temporal", H // s, W // s).dense(), m.T[:, :, None] == m.T[:, None, :])

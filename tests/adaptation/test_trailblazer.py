@@ -210,8 +210,10 @@ def test_the_text_half_alone_is_edited():
 
 def test_cross_attention_is_edited_everywhere_and_nothing_else():
     control = TrailBlazerControl(boxes([WHOLE]), bools("1"), **STRENGTHS)
-    assert all(control.applies(where, "cross") for where in ("down", "mid", "up"))
-    assert not any(control.applies(where, kind) for where in ("down", "mid", "up") for kind in ("self", "temporal"))
+    assert all(control.applies(where, "cross") for where in ("encoder", "mid", "decoder"))
+    assert not any(
+        control.applies(where, kind) for where in ("encoder", "mid", "decoder") for kind in ("self", "temporal")
+    )
 
 
 def test_the_edit_keeps_the_probabilities_dtype():

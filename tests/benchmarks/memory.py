@@ -89,19 +89,19 @@ class Case:
     def call(self, network: UNet3D, z: Tensor, text: Tensor, control: AttentionControl | None) -> None:
         """Run it; the prior's own few kilobytes are replaced by a sum of squares."""
         network.checkpoint_activations = self.checkpointed
-        gradient = self.prior_gradient or "full"
+        gradient = self.prior_gradient or "unet"
         denoise = make_denoise(network, text, control, prior_gradient=gradient, sequential=self.sequential)
         with torch.set_grad_enabled(self.prior_gradient is not None):
             z = z.detach().requires_grad_(self.prior_gradient is not None)
             eps_uncond, eps_text = denoise(z, T, self.masked)
-            eps = eps_text if gradient == "conditional" else classifier_free(eps_uncond, eps_text, 9.0)
+            eps = eps_text if gradient == "text-half" else classifier_free(eps_uncond, eps_text, 9.0)
             if self.prior_gradient is not None:
                 torch.autograd.grad(eps.float().square().sum(), z)
 
 
 PLAIN = Case("plain")
-FULL = Case("full", "full", masked=True)
-CONDITIONAL = replace(FULL, name="full, conditional", prior_gradient="conditional")
+FULL = Case("full", "unet", masked=True)
+CONDITIONAL = replace(FULL, name="full, conditional", prior_gradient="text-half")
 CASES = [
     PLAIN,
     replace(PLAIN, name="plain, sequential", sequential=True),

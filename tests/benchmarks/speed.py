@@ -102,8 +102,8 @@ def refine(args: argparse.Namespace) -> None:
         "forward + backward": forward_backward,
         "forward": lambda: network(z, T, text),
         **{f"iteration, {gradient}": iteration(gradient) for gradient in CHOICES["prior_gradient"]},
-        "iteration, full, masked and normalized": iteration("full", frozen=True),
-        "iteration, full, checkpointed": iteration("full", checkpointed=True),
+        "iteration, full, masked and normalized": iteration("unet", frozen=True),
+        "iteration, full, checkpointed": iteration("unet", checkpointed=True),
     }
     measure(calls, "forward + backward", args, "refinement")
 

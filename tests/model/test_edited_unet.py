@@ -119,6 +119,6 @@ def test_a_layer_by_hand():
     A = edit_probabilities(A, gaussian_map(control.boxes, 4, 6), tokens, 0.5, 0.1)
     by_hand = layer.to_out[0](torch.cat([A[0, i] @ v[:, h] for i, h in enumerate(heads)], dim=-1))
 
-    masked = masking(control, "down", "cross", 4, 6)
+    masked = masking(control, "encoder", "cross", 4, 6)
     torch.testing.assert_close(layer(x, text, *masked), by_hand, rtol=0, atol=1e-12)
     assert (layer(x, text) - by_hand).abs().max() > 1e-2

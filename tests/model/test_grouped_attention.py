@@ -133,7 +133,9 @@ def test_the_whole_unet_makes_no_dense_mask(largest_tensor, normalize):
     down, up = ("CrossAttnDownBlock3D", "DownBlock3D"), ("UpBlock3D", "CrossAttnUpBlock3D")
     sizes = {"block_out_channels": (8, 8), "layers_per_block": 1, "norm_num_groups": 4, "attention_head_dim": 4}
     unet = UNet3D(UNetConfig(down_block_types=down, up_block_types=up, cross_attention_dim=5, **sizes)).eval()
-    control = controlled(boxes(2, 24, 32, [(4, 20, 3, 25)] * 2), where=("down", "mid", "up"), normalize=normalize)
+    control = controlled(
+        boxes(2, 24, 32, [(4, 20, 3, 25)] * 2), where=("encoder", "mid", "decoder"), normalize=normalize
+    )
     z = normal(1, 4, 2, 24, 32, dtype=torch.float32).requires_grad_()
     with largest_tensor() as mode:
         unet(z, 500, normal(2, L, 5, dtype=torch.float32), control).sum().backward()

@@ -15,11 +15,11 @@ from tests.helpers import read_safetensors
 
 SETTINGS = {
     "a_unmasked": None,
-    "b_native": {"where": ("mid", "up", "temporal")},
-    "c_spatial_mid_up": {"where": ("mid", "up")},
-    "d_spatial_up": {"where": ("up",)},
-    "e_selfonly_mid_up": {"where": ("mid", "up"), "attention": ("self",)},
-    "f_crossonly_mid_up": {"where": ("mid", "up"), "attention": ("cross",)},
+    "b_native": {"where": ("mid", "decoder", "temporal")},
+    "c_spatial_mid_up": {"where": ("mid", "decoder")},
+    "d_spatial_up": {"where": ("decoder",)},
+    "e_selfonly_mid_up": {"where": ("mid", "decoder"), "attention": ("self",)},
+    "f_crossonly_mid_up": {"where": ("mid", "decoder"), "attention": ("cross",)},
 }
 CASES = [("peekaboo_s32", k) for k in SETTINGS] + [("peekaboo_z40", k) for k in list(SETTINGS)[:4]]
 
@@ -58,7 +58,7 @@ def test_whole_run_equals_peekaboos_pipeline(fixtures, formula_weights, relative
     tokens = torch.zeros(1, 77, dtype=torch.bool)
     tokens[0, [int(i) for i in about["fg_tokens"].split(",")]] = True
     regions = tensors["frozen_mask"].bool().transpose(0, 1)
-    masks = AttentionControl(regions, tokens, where=("mid", "up", "temporal")) if masked else None
+    masks = AttentionControl(regions, tokens, where=("mid", "decoder", "temporal")) if masked else None
     settings = preset("peekaboo", SamplingSettings(steps=10, guidance_scale=9.0))
     boxes = torch.tensor([0.25, 0.25, 0.75, 0.75]).expand(1, 4, 4)  # only recorded, masks are given above
 

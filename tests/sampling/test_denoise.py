@@ -75,7 +75,7 @@ def test_a_control_acts_in_frozen_steps_alone(unet, latents, text):
 
 @pytest.mark.parametrize("checkpointed", [False, True])
 @pytest.mark.parametrize("control", ["none", "masks"])
-@pytest.mark.parametrize("prior_gradient", ["full", "conditional", "detached"])
+@pytest.mark.parametrize("prior_gradient", ["unet", "text-half", "tweedie"])
 def test_gradients_are_those_of_the_guidance_batch(unet, latents, text, control, prior_gradient, checkpointed):
     unet.double().checkpoint_activations = checkpointed
     settings, made = SamplingSettings(prior_gradient=prior_gradient), CONTROLS[control]()
@@ -120,7 +120,7 @@ def test_each_way_keeps_what_it_needs(unet, latents, text):
     unet.double()
     batch = kept_by(unet, make_denoise(unet, text, None), latents)
     half = kept_by(unet, lambda z, t, frozen: unet(z, t, text[1:]), latents)
-    conditional = kept_by(unet, make_denoise(unet, text, None, prior_gradient="conditional"), latents)
+    conditional = kept_by(unet, make_denoise(unet, text, None, prior_gradient="text-half"), latents)
     sequential = kept_by(unet, make_denoise(unet, text, None, sequential=True), latents)
     assert batch / 2 < half < 0.7 * batch
     assert conditional == half
@@ -130,12 +130,12 @@ def test_each_way_keeps_what_it_needs(unet, latents, text):
 @pytest.mark.parametrize(
     ("prior_gradient", "sequential", "halves"),
     [
-        ("full", False, [(2, True)]),
-        ("conditional", False, [(1, False), (1, True)]),
-        ("detached", False, [(2, False)]),
-        ("full", True, [(1, True), (1, True), (1, True)]),  # the first again, in the backward pass
-        ("conditional", True, [(1, False), (1, True)]),
-        ("detached", True, [(1, False), (1, False)]),
+        ("unet", False, [(2, True)]),
+        ("text-half", False, [(1, False), (1, True)]),
+        ("tweedie", False, [(2, False)]),
+        ("unet", True, [(1, True), (1, True), (1, True)]),  # the first again, in the backward pass
+        ("text-half", True, [(1, False), (1, True)]),
+        ("tweedie", True, [(1, False), (1, False)]),
     ],
 )
 def test_which_halves_are_run_and_differentiated(unet, latents, text, prior_gradient, sequential, halves):

@@ -78,7 +78,7 @@ def test_boxes_and_strengths_are_handed_on(pipeline):
     ],
 )
 def test_the_subjects_words_and_what_follows_the_prompt(pipeline, prompt, trailing, edited):
-    settings = SamplingSettings(control="trailblazer", trailing=trailing)
+    settings = SamplingSettings(steer="edit", trailing=trailing)
     control = make_plan(pipeline, prompt, BALL, settings).control
     assert control.tokens.int().tolist() == [[int(digit) for digit in edited]]
 
@@ -97,6 +97,6 @@ def test_the_other_methods_have_masks(pipeline):
 
 
 def test_a_subject_without_tokens_is_refused(pipeline):
-    settings = SamplingSettings(control="trailblazer", trailing=0)
+    settings = SamplingSettings(steer="edit", trailing=0)
     with pytest.raises(ValueError, match="subject 0 has no token in the prompt"):
         make_plan(pipeline, "grass", BALL, settings)

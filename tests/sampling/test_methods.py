@@ -7,10 +7,11 @@ import pytest
 from sampling.generate import recommended
 from sampling.methods import METHODS, method_settings
 from sampling.settings import PRESETS
+from tests.small import pipeline  # noqa: F401  (a fixture)
 
 
 def test_every_method_of_the_tables_is_there():
-    assert set(PRESETS) | {"full[full]", "full[conditional]", "full[detached]"} == set(METHODS)
+    assert set(PRESETS) | {"full[unet]", "full[text-half]", "full[tweedie]"} == set(METHODS)
 
 
 def test_a_name_is_a_preset_on_the_checkpoint(pipeline):
@@ -20,11 +21,11 @@ def test_a_name_is_a_preset_on_the_checkpoint(pipeline):
 
 
 def test_brackets_choose_the_gradient(pipeline):
-    pipeline.defaults.settings["prior_gradient"] = "detached"
+    pipeline.defaults.settings["prior_gradient"] = "tweedie"
     settings = method_settings(pipeline, METHODS)
-    assert settings["full"] == settings["full[detached]"]
-    assert settings["full[conditional]"] == replace(settings["full"], prior_gradient="conditional")
-    assert settings["paper"].prior_gradient == "full"
+    assert settings["full"] == settings["full[tweedie]"]
+    assert settings["full[text-half]"] == replace(settings["full"], prior_gradient="text-half")
+    assert settings["paper"].prior_gradient == "unet"
 
 
 def test_what_is_given_counts_where_a_method_leaves_it_open(pipeline):

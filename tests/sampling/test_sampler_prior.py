@@ -46,7 +46,7 @@ def applied(network, schedule, settings: SamplingSettings, state: State) -> Tens
 
 @pytest.mark.parametrize("w", [1.0, 3.0, 9.0])
 @pytest.mark.parametrize(("mu", "v"), [(0.0, 1.0), (MU, 1.0), (MU, 0.2)])
-@pytest.mark.parametrize("prior_gradient", ["full", "conditional", "detached"])
+@pytest.mark.parametrize("prior_gradient", ["unet", "text-half", "tweedie"])
 def test_closed_forms(gaussians, schedule, prior_gradient, mu, v, w):
     """With r = sqrt(a), z0_u = r z, z0_t = mu + (r v / q)(z - r mu); Tweedie is linear in eps, so the guided
     estimate is z0_w = (1 - w) z0_u + w z0_t. By the chain rule:
@@ -60,20 +60,20 @@ def test_closed_forms(gaussians, schedule, prior_gradient, mu, v, w):
     z0_t = mu + (r * v / q) * (z - r * mu)
     z0_w = (1 - w) * r * z + w * z0_t
     expected = {
-        "full": ((1 - w) * r + w * r * v / q) * tau_gradient(z0_w),
-        "conditional": (r * v / q) * tau_gradient(z0_t),
-        "detached": tau_gradient(z0_w) / r,
+        "unet": ((1 - w) * r + w * r * v / q) * tau_gradient(z0_w),
+        "text-half": (r * v / q) * tau_gradient(z0_t),
+        "tweedie": tau_gradient(z0_w) / r,
     }[prior_gradient]
     settings = replace(ONCE, guidance_scale=w, prior_gradient=prior_gradient)
     torch.testing.assert_close(applied(gaussians(mu, v), schedule, settings, state), expected, rtol=1e-8, atol=1e-12)
 
 
 def test_unit_gaussian(gaussians, schedule):
-    """z0_hat = r z and tau does not see scale: tau(z0_hat(z)) = tau(z), so that "full" and "conditional" are
-    grad tau(z). For "detached", grad tau(r z) / r = grad tau(z) / a."""
+    """z0_hat = r z and tau does not see scale: tau(z0_hat(z)) = tau(z), so that "unet" and "text-half" are
+    grad tau(z). For "tweedie", grad tau(r z) / r = grad tau(z) / a."""
     expected = tau_gradient(start().z)
     a = schedule.alpha_bar[501].double()
-    for prior_gradient, factor in (("full", 1.0), ("conditional", 1.0), ("detached", 1 / a)):
+    for prior_gradient, factor in (("unet", 1.0), ("text-half", 1.0), ("tweedie", 1 / a)):
         actual = applied(gaussians(), schedule, replace(ONCE, prior_gradient=prior_gradient), start())
         torch.testing.assert_close(actual, factor * expected, rtol=1e-8, atol=1e-12)
 
@@ -83,23 +83,23 @@ def test_guidance_scale_enters_full_but_not_conditional(gaussians, schedule):
         settings = replace(ONCE, guidance_scale=w, prior_gradient=prior_gradient)
         return applied(gaussians(MU, 0.2), schedule, settings, start())
 
-    torch.testing.assert_close(gradient("conditional", 2.0), gradient("conditional", 7.0), rtol=1e-8, atol=1e-12)
-    assert (gradient("full", 2.0) - gradient("full", 7.0)).norm() > 0.1 * gradient("full", 2.0).norm()
+    torch.testing.assert_close(gradient("text-half", 2.0), gradient("text-half", 7.0), rtol=1e-8, atol=1e-12)
+    assert (gradient("unet", 2.0) - gradient("unet", 7.0)).norm() > 0.1 * gradient("unet", 2.0).norm()
 
 
 @pytest.mark.parametrize(
     ("prior_gradient", "backward"),
     [
-        ("full", {"uncond": 4, "text": 4}),
-        ("conditional", {"uncond": 0, "text": 4}),
-        ("detached", {"uncond": 0, "text": 0}),
+        ("unet", {"uncond": 4, "text": 4}),
+        ("text-half", {"uncond": 0, "text": 4}),
+        ("tweedie", {"uncond": 0, "text": 0}),
     ],
 )
 def test_which_halves_of_the_network_are_differentiated(gaussians, schedule, prior_gradient, backward):
     network = gaussians(MU, 0.2)
     list(sample(network, schedule, start(), replace(ONCE, iterations=2, prior_gradient=prior_gradient), MOVING))
     assert network.backward == backward  # 2 steps of 2 iterations
-    through = prior_gradient != "detached"
+    through = prior_gradient != "tweedie"
     assert network.differentiated == [through, through, False] * 2  # the DDIM step's call never is
 
 
@@ -125,7 +125,7 @@ def test_without_boxes_it_is_intrinsic_denoising(gaussians, schedule):
 
 def test_normalized_gradient_has_unit_length_and_the_same_direction(gaussians, schedule):
     plain = applied(gaussians(MU), schedule, ONCE, start(0, 1))
-    unit = applied(gaussians(MU), schedule, replace(ONCE, normalize_gradient=True), start(0, 1))
+    unit = applied(gaussians(MU), schedule, replace(ONCE, unit_gradient=True), start(0, 1))
     expected = plain / plain.flatten(1).norm(dim=1).reshape(2, 1, 1, 1, 1)
     torch.testing.assert_close(unit, expected, rtol=1e-8, atol=1e-12)
 
@@ -141,7 +141,7 @@ def test_gradient_through_a_float16_network(schedule, monkeypatch, scale, low, h
     """Next to t = 0 a gradient of 1e-6 reaches a float16 network, and 1 / 64 of it the layer before the last: below
     6e-8, which float16 rounds to 0 or 1 unit. Scaled, the direction is float32's; unscaled, it is lost.
 
-    What comes through the network is "full" less "detached".
+    What comes through the network is "unet" less "tweedie".
     """
     monkeypatch.setattr(sampler, "TAU_SCALE", scale)
     kernel = torch.randn(4, 4, 1, 3, 3, generator=torch.Generator().manual_seed(2))
@@ -156,7 +156,7 @@ def test_gradient_through_a_float16_network(schedule, monkeypatch, scale, low, h
             eps = torch.nn.functional.conv3d(z.to(dtype), kernel.to(dtype), padding=(0, 1, 1)) / 64
             return eps, eps
 
-        for prior_gradient in ("full", "detached"):
+        for prior_gradient in ("unet", "tweedie"):
             list(sample(denoise, schedule, state, replace(ONCE, c_g=1e9, prior_gradient=prior_gradient), boxes))
         return (latents[1] - latents[3]).flatten()
 

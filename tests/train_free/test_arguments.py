@@ -28,21 +28,21 @@ def test_every_setting_has_a_flag():
         ("--guidance-scale 2.5", "guidance_scale", 2.5),
         ("--eta 0.5", "eta", 0.5),
         ("--frozen-steps 0", "frozen_steps", 0),
-        ("--where up mid", "where", ["up", "mid"]),
+        ("--where decoder mid", "where", ["decoder", "mid"]),
         ("--attention cross", "attention", ["cross"]),
         ("--grid cover", "grid", "cover"),
         ("--start-token background", "start_token", "background"),
-        ("--no-normalize", "normalize", False),
+        ("--no-mask-normalization", "mask_normalization", False),
         ("--normalize-in self", "normalize_in", ["self"]),
         ("--axis channel", "axis", "channel"),
-        ("--gradient straight-through", "gradient", "straight-through"),
+        ("--matching-gradient straight-through", "matching_gradient", "straight-through"),
         ("--iterations 1", "iterations", 1),
         ("--c-g 7", "c_g", 7.0),
         ("--gamma 0.2", "gamma", 0.2),
         ("--refine-steps 1", "refine_steps", 1),
-        ("--prior-gradient detached", "prior_gradient", "detached"),
-        ("--normalize-gradient", "normalize_gradient", True),
-        ("--control trailblazer", "control", "trailblazer"),
+        ("--prior-gradient tweedie", "prior_gradient", "tweedie"),
+        ("--unit-gradient", "unit_gradient", True),
+        ("--steer edit", "steer", "edit"),
         ("--strengthen 0.3", "strengthen", 0.3),
         ("--weaken 0.1", "weaken", 0.1),
         ("--trailing 2", "trailing", 2),
@@ -61,7 +61,11 @@ def test_the_method_is_laid_over_the_checkpoint_and_flags_over_both(run, ball):
     _, (paper,) = run(*ball, "--method", "paper", "--gamma", "0.3")
     assert (paper["settings"]["c_g"], paper["settings"]["gamma"]) == (10_000.0, 0.3)
     _, (mask,) = run(*ball, "--method", "mask")
-    assert (mask["method"], mask["settings"]["normalize"], mask["settings"]["iterations"]) == ("mask", False, 0)
+    assert (mask["method"], mask["settings"]["mask_normalization"], mask["settings"]["iterations"]) == (
+        "mask",
+        False,
+        0,
+    )
 
 
 def test_size_and_length_are_the_users(run, video):
@@ -132,12 +136,12 @@ def test_nothing_heavy_is_imported_for_help_or_a_slip():
     [
         ("--method mask --c-g 5 --gamma 0.1", "--c-g, --gamma without effect: method mask leaves that part out"),
         ("--method mask --axis channel", "--axis without effect: method mask leaves that part out"),
-        ("--method plain --where up", "--where without effect"),
+        ("--method plain --where decoder", "--where without effect"),
         ("--method full --strengthen 0.1", "--strengthen without effect"),
         ("--method trailblazer --grid cover", "--grid without effect"),
-        ("--c-g 0 --prior-gradient full", "--prior-gradient without effect"),
-        ("--method full --c-g 5 --where up --axis joint --gamma 0.1", ""),
-        ("--method mask --c-g 5 --iterations 1 --normalize --axis channel", ""),
+        ("--c-g 0 --prior-gradient unet", "--prior-gradient without effect"),
+        ("--method full --c-g 5 --where decoder --axis joint --gamma 0.1", ""),
+        ("--method mask --c-g 5 --iterations 1 --mask-normalization --axis channel", ""),
         ("--method mask --c-g 5 --compare", ""),
     ],
 )

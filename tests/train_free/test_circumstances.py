@@ -122,7 +122,7 @@ def test_every_run_is_held_against_the_memory_before_the_first(loaded, run, monk
     (first, second), after = asked[:2], asked[2]
     assert [first[0], second[0], after] == ["a red ball", "one red ball", "a run began"]
     assert first[2] == second[2] == (True, False, 4)
-    assert first[1].normalize is facts[0]["settings"]["normalize"] is False
+    assert first[1].mask_normalization is facts[0]["settings"]["mask_normalization"] is False
     asked.clear()
     run(*ball, "--compare", "--seed", "1", "2", "--frames-per-chunk", "1")
     checks = asked[: asked.index("a run began")]
@@ -135,7 +135,7 @@ def test_activations_are_held_against_it_with_both_halves_together(loaded, monke
     asked = []
 
     def check(pipeline, plan, **how):
-        asked.append((plan.settings.normalize, plan.settings.iterations, how["sequential_guidance"]))
+        asked.append((plan.settings.mask_normalization, plan.settings.iterations, how["sequential_guidance"]))
         if len(asked) == 4:
             raise ValueError("too large")
 

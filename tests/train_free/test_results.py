@@ -126,7 +126,7 @@ def test_a_run_that_is_none_of_the_methods_is_a_row_of_its_own(run, ball):
     (folder,), (facts,) = run(*ball, "--compare", "--no-normalize")
     rows = json.loads((folder / "compare.json").read_text())
     assert next(iter(rows)) == "as asked" and rows["as asked"]["settings"] == facts["settings"]
-    assert rows["full"]["settings"]["normalize"] is True
+    assert rows["full"]["settings"]["mask_normalization"] is True
 
 
 def test_all_methods_can_be_compared_from_one_noise(run, loaded, ball, video):

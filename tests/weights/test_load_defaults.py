@@ -12,7 +12,7 @@ def test_without_recommendations_zeroscopes(checkpoint):
 
 
 def test_recommendations(checkpoint):
-    settings = {"steps": 25, "guidance_scale": 3.0, "c_g": 30.0, "where": ["up", "mid"]}
+    settings = {"steps": 25, "guidance_scale": 3.0, "c_g": 30.0, "where": ["decoder", "mid"]}
     checkpoint.change("train_free.json", frames=8, height=96, width=128, fps=6, prompt="a red ball", settings=settings)
     assert load_pipeline(checkpoint.folder).defaults == Defaults(8, 96, 128, 6, "a red ball", settings)
 

@@ -57,8 +57,8 @@ def test_decoding_counts_where_it_needs_more(pipeline):
     ("changes", "steered", "halves", "sequential"),
     [
         ({}, True, "whole", "half"),
-        ({"prior_gradient": "conditional"}, True, "half", "half"),
-        ({"prior_gradient": "detached"}, True, "none", "none"),
+        ({"prior_gradient": "text-half"}, True, "half", "half"),
+        ({"prior_gradient": "tweedie"}, True, "none", "none"),
         ({"c_g": 0.0}, True, "none", "none"),
         ({"iterations": 0}, True, "none", "none"),
         ({"refine_steps": 0}, True, "none", "none"),

@@ -24,13 +24,13 @@ def test_rows_are_the_methods_from_the_same_noise(pipeline, ball):
 
 
 def test_nothing_is_made_twice(pipeline, ball):
-    methods = method_settings(pipeline, ["mask", "full", "full[full]"])
+    methods = method_settings(pipeline, ["mask", "full", "full[unet]"])
     known = generate(pipeline, None, ball, methods["mask"])
     pipeline.unet.calls = 0
     results = run_methods(pipeline, ball, methods, known=[known])
     assert pipeline.unet.calls == 2 * (2 + 1)  # full alone: two steps of M + 1 calls
     assert results["mask"] is known
-    assert results["full"] is results["full[full]"]
+    assert results["full"] is results["full[unet]"]
 
 
 def test_options_reach_every_run(pipeline, ball):
@@ -63,7 +63,7 @@ def test_the_picture_has_a_labelled_row_for_each_method(pipeline, ball):
 
 
 def test_labels_are_written_and_differ():
-    plain, mask, long = draw_labels(["plain", "mask", "full[conditional]"], 100)
+    plain, mask, long = draw_labels(["plain", "mask", "full[text-half]"], 100)
     assert plain.shape == mask.shape == long.shape
     dark = [(label < 128).all(-1) for label in (plain, mask, long)]
     assert all(d.any() for d in dark)

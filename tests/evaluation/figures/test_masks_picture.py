@@ -37,9 +37,9 @@ def overlapping():
 def test_zeroscope_has_attention_on_four_grids():
     """40 x 72 latents, halved three times; no attention in the deepest down block and the first up block."""
     assert attention_grids(UNetConfig(), 40, 72) == {
-        (40, 72): ["down", "up"],
-        (20, 36): ["down", "up"],
-        (10, 18): ["down", "up"],
+        (40, 72): ["encoder", "decoder"],
+        (20, 36): ["encoder", "decoder"],
+        (10, 18): ["encoder", "decoder"],
         (5, 9): ["mid"],
     }
 
@@ -61,7 +61,7 @@ def test_pixels_see_the_words_of_their_subjects(overlapping):
 def test_every_class_and_token_is_in_the_picture(overlapping):
     """The cells' colours by area: in one frame 2 of 8 columns are the ball's alone, 2 the box's alone, 2 both's."""
     tokens = ["start", "a", "red", "ball", "box", "end"]
-    grids = {(8, 8): ["down", "up"], (4, 4): ["mid"]}
+    grids = {(8, 8): ["encoder", "decoder"], (4, 4): ["mid"]}
     one = draw_masks(control_of(overlapping), ["red ball", "box"], grids, tokens)
     none = draw_masks(control_of(torch.zeros_like(overlapping)), ["red ball", "box"], grids, tokens)
     counts = {
@@ -71,15 +71,15 @@ def test_every_class_and_token_is_in_the_picture(overlapping):
     for color, squares in ((COLORS[0], 2), (COLORS[1], 1), ((127, 127, 255), 3)):
         cells = 2 * 150 * 150 * 2 / 8
         assert 0.8 * cells < counts[color] - squares * 15 * 15 < 1.1 * cells
-    longer = draw_masks(control_of(overlapping), ["red ball", "box"], grids | {(2, 2): ["up"]}, tokens)
+    longer = draw_masks(control_of(overlapping), ["red ball", "box"], grids | {(2, 2): ["decoder"]}, tokens)
     assert longer.shape[0] - one.shape[0] == 150 + 12  # one more row of tiles and the gap
 
 
 def test_padding_is_one_row(overlapping):
     tokens = ["start", "a", "red", "ball", "box", "end"]
     control = control_of(overlapping)
-    short = draw_masks(control, ["red ball", "box"], {(8, 8): ["up"]}, [*tokens[:4], "padding", "padding"])
-    whole = draw_masks(control, ["red ball", "box"], {(8, 8): ["up"]}, tokens)
+    short = draw_masks(control, ["red ball", "box"], {(8, 8): ["decoder"]}, [*tokens[:4], "padding", "padding"])
+    whole = draw_masks(control, ["red ball", "box"], {(8, 8): ["decoder"]}, tokens)
     assert whole.shape[0] - short.shape[0] == 22  # a row of text
 
 

@@ -41,7 +41,7 @@ def test_a_row_knows_all_that_makes_its_videos(pipeline):
 
 def test_items_and_rows_are_read_back(tmp_path, row):
     store, items = Store(tmp_path / "new" / "folder"), make_items("pairs", "tiny", 2, 4)
-    rows = {"mask": row, "other": replace(row, settings=replace(row.settings, where=("up", "mid")))}
+    rows = {"mask": row, "other": replace(row, settings=replace(row.settings, where=("decoder", "mid")))}
     store.save(items, rows)
     assert store.items() == items
     assert store.rows() == rows
@@ -128,8 +128,8 @@ def test_the_same_video_is_the_same_files(written, item, row, tmp_path):
         {"width": 40},
         {"negative_prompt": "blurry"},
         {"steps": 3},
-        {"where": ("up", "mid")},
-        {"normalize": True},
+        {"where": ("decoder", "mid")},
+        {"mask_normalization": True},
         {"trailing": 14},
     ],
 )
