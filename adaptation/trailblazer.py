@@ -1,9 +1,9 @@
-"""TrailBlazer's edit of cross-attention (arXiv 2401.00896), a row of the paper's tables: no mask, but more of the
-subject's words inside its box and next to none outside.
+"""The baseline TrailBlazer (arXiv 2401.00896), a row of the paper's tables and no part of the paper's own method.
 
-Written after its released code, which at 576 x 320 edits spatial cross-attention alone: every layer of the U-Net, the
-text half of the guidance batch, probabilities after the softmax. A (B, heads, F, N, L): of B videos, F frames of
-N = h w pixels, L text tokens.
+It masks nothing, but edits cross-attention: more of the subject's words inside its box, next to none outside. Written
+after its released code, which at 576 x 320 edits spatial cross-attention alone: every layer of the U-Net, the text half
+of the guidance batch, probabilities after the softmax. `tests/fixtures/trailblazer.safetensors` holds outputs of that
+code, which ours equal. A (B, heads, F, N, L): of B videos, F frames of N = h w pixels, L text tokens.
 """
 
 import math
@@ -24,12 +24,12 @@ SIGMAS = 3  # standard deviations of the Gaussian in a box
 
 def cells(start: float, end: float, size: int) -> slice:
     """The cells of one axis inside a box from `start` to `end`, relative to a frame of `size` cells: from
-    int((start + MARGIN) size) to int((end - MARGIN) size), at least one.
+    int((start + MARGIN) size) to int((end - MARGIN) size), which may be none.
 
-    A slip of 1e-4 cells does not count: (0.24 + 0.01) 24 is cell 6, though 0.24 in float32 is a little less.
+    As in the original, products of float64 are cut off as they are: (0.41 - 0.01) 10 = 3.99.. is cell 3.
     """
-    first = min(int(round((start + MARGIN) * size, 4)), size - 1)
-    return slice(first, max(int(round((end - MARGIN) * size, 4)), first + 1))
+    first, stop = int((start + MARGIN) * size), int((end - MARGIN) * size)
+    return slice(first, max(stop, first))
 
 
 def gaussian(n: int) -> Tensor:
@@ -43,13 +43,18 @@ def gaussian(n: int) -> Tensor:
 
 
 def gaussian_map(boxes: Tensor, h: int, w: int) -> Tensor:
-    """g: a Gaussian in each box, 0 outside and where the subject is absent; (K, F, 4) -> (K, F, N) float64."""
+    """g: a Gaussian in each box, 0 outside and where the subject is absent; (K, F, 4) -> (K, F, N) float64.
+
+    As in the original, a box whose edges fall into one row or column of this grid has no cell: g is 0 everywhere.
+    """
     g = torch.zeros(*boxes.shape[:2], h, w, dtype=torch.float64)
-    for k, track in enumerate(boxes.tolist()):
-        for f, (x1, y1, x2, y2) in enumerate(track):
+    for k, track in enumerate(boxes.float().cpu().numpy()):
+        for f, box in enumerate(track):
+            x1, y1, x2, y2 = (float(str(edge)) for edge in box)  # 0.41 rather than float32's 0.4099999964
             if not math.isnan(x1):
-                box = g[k, f, cells(y1, y2, h), cells(x1, x2, w)]
-                box[:] = torch.outer(*map(gaussian, box.shape))
+                inside = g[k, f, cells(y1, y2, h), cells(x1, x2, w)]
+                if inside.numel() > 0:
+                    inside[:] = torch.outer(*map(gaussian, inside.shape))
     return rearrange(g, "k f h w -> k f (h w)")
 
 
@@ -59,6 +64,11 @@ def edited_tokens(words: Tensor, prompt: str, trailing: int) -> Tensor:
     What follows a ";" does not count as the prompt's: the original puts a list of words such as "masterpiece" there,
     which its trailing tokens then mostly are. Without it they are the end and padding. As there, a prompt has as many
     tokens as words between spaces: where a word is several tokens, the trailing ones begin early.
+
+    Ours on purpose: `words` are the tokens that really spell the subject, where the original takes the numbers of its
+    words, which are other tokens as soon as an earlier word is several; a space that follows a space, ends the prompt
+    or precedes its ";" begins no word, where the original counts an empty one; and trailing tokens end with the text,
+    where the original breaks off with an error.
     """
     count = len(prompt.split(";")[0].split())
     position = torch.arange(words.shape[-1]).to(words.device)  # 0 is the start token
@@ -85,7 +95,9 @@ def edit_probabilities(A: Tensor, g: Tensor, tokens: Tensor, strengthen: float, 
 
 @dataclass(frozen=True, eq=False)
 class TrailBlazerControl:
-    """The edit for one video, in place of `AttentionControl`'s masks. Only the text half of a guidance batch is edited.
+    """The baseline's edit for one video, where the paper's method has `AttentionControl`'s masks.
+
+    Only the text half of a guidance batch is edited.
 
     boxes (K, F, 4): x1 y1 x2 y2 relative to the frame, NaN = absent: the subject's tokens are then weakened everywhere
     tokens (K, L) bool: the tokens edited for each subject, see `edited_tokens`

@@ -1,5 +1,6 @@
 """Shared by the parity tests: where the reference outputs lie, and the formula that stands for their weights."""
 
+import json
 import os
 import sys
 import zlib
@@ -38,6 +39,19 @@ def _formula(name: str, shape: torch.Size) -> torch.Tensor:
 @pytest.fixture(scope="session")
 def fixtures() -> Path:
     return FIXTURES
+
+
+@pytest.fixture(scope="session")
+def trailblazer():
+    """What TrailBlazer's released code computes: its arguments, and its tensors.
+
+    CASE.out is of the code as it is, which makes its maps in float16; CASE.exact of the same code in float32 or more,
+    so that it tells rounding from meaning.
+    """
+    from tests.helpers import read_safetensors
+
+    about, tensors = read_safetensors(FIXTURES / "trailblazer.safetensors")
+    return {key: json.loads(about[key]) for key in ("edit", "layer", "unet", "pipeline", "tokens")}, tensors
 
 
 @pytest.fixture(scope="session")

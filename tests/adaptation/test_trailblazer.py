@@ -1,4 +1,7 @@
-"""TrailBlazer's edit against numbers worked out on a grid of 4 x 6 cells, and against its loops written out."""
+"""The baseline TrailBlazer's edit against numbers worked out on a grid of 4 x 6 cells, and its loops written out.
+
+Outputs of its own code are held in `test_trailblazer_original.py`.
+"""
 
 from math import exp, nan
 
@@ -40,12 +43,13 @@ def draw(*shape, seed=0):
         (0.0, 1.0, 6, (0, 5)),  # int(0.06), int(5.94)
         (0.25, 0.75, 72, (18, 53)),  # int(18.72), int(53.28)
         (0.5, 0.9, 4, (2, 3)),  # int(2.04), int(3.56)
-        (0.49, 0.51, 6, (3, 4)),  # int(3), int(3): nothing between them, one cell is kept
-        (0.3, 0.31, 72, (22, 23)),  # int(22.32), int(21.6): an end before the start
-        (0.995, 1.0, 6, (5, 6)),  # int(6.03) is beyond the last cell
-        (0.0, 0.001, 6, (0, 1)),  # int(-0.054)
+        (0.49, 0.51, 6, (3, 3)),  # int(3), int(3): nothing between them
+        (0.3, 0.31, 72, (22, 22)),  # int(22.32), int(21.6): an end before the start
+        (0.995, 1.0, 6, (6, 6)),  # int(6.03) is beyond the last cell
+        (0.0, 0.001, 6, (0, 0)),  # int(-0.054)
+        (0.0, 0.001, 200, (2, 2)),  # int(-1.8) is no place from the end
         (0.24, 1.0, 24, (6, 23)),  # (0.24 + 0.01) 24 = 6 exactly
-        (float(torch.tensor(0.24)), 1.0, 24, (6, 23)),  # 0.24 in float32 is 0.2399999946
+        (0.09, 0.41, 10, (0, 3)),  # (0.09 + 0.01) 10 and (0.41 - 0.01) 10 in float64 are 0.99.. and 3.99..
         (0.2399, 1.0, 24, (5, 23)),  # int(5.9976)
     ],
 )
@@ -53,10 +57,15 @@ def test_cells_of_an_axis(start, end, size, expected):
     assert cells(start, end, size) == slice(*expected)
 
 
-@given(st.floats(0, 1), st.floats(0, 1), st.integers(1, 80))
-def test_every_box_has_a_cell_of_the_grid(a, b, size):
-    inside = cells(min(a, b), max(a, b), size)
-    assert 0 <= inside.start < inside.stop <= size
+@given(st.floats(0, 1), st.floats(0, 1), st.integers(1, 200))
+def test_cells_lie_between_the_edges(a, b, size):
+    """Whole cells, none of which ends before the box shrunk by 0.01 begins, or begins after it ends."""
+    start, end = min(a, b), max(a, b)
+    inside = cells(start, end, size)
+    assert 0 <= inside.start <= inside.stop
+    for cell in range(size)[inside]:
+        assert cell + 1 > (start + 0.01) * size
+        assert cell < (end - 0.01) * size
 
 
 def test_gaussian_by_hand():
@@ -74,6 +83,23 @@ def test_map_of_the_whole_frame_by_hand():
     g = gaussian_map(boxes([WHOLE]), 4, 6)
     assert g.shape == (1, 1, 24)
     assert g.flatten().tolist() == pytest.approx([r * c for r in rows for c in columns], rel=1e-12)
+
+
+def test_a_box_counts_as_its_shortest_decimals_in_float32():
+    """(0.24 + 0.01) 24 is cell 6, though the float32 nearest to 0.24 is a little less."""
+    for dtype in (torch.float32, torch.float64):
+        rows = gaussian_map(boxes([[0.0, 0.24, 1.0, 1.0]], dtype=dtype), 24, 2)[0, 0, ::2] > 0
+        assert rows.nonzero().flatten().tolist() == list(range(6, 23))
+
+
+@pytest.mark.parametrize("box", [[0.0, 0.3, 1.0, 0.5], [0.2, 0.0, 0.3, 1.0]])
+def test_a_box_without_a_row_or_a_column_weakens_everything(box):
+    """Of 4 rows int(1.24) to int(1.96), of 6 columns int(1.26) to int(1.74): none, and only 0.001 x 0.5 is left."""
+    g = gaussian_map(boxes([box]), 4, 6)
+    assert torch.equal(g, torch.zeros_like(g))
+    A = torch.full((1, 1, 1, 24, 2), 0.5, dtype=torch.float64)
+    edited = edit_probabilities(A, g, bools("01"), **STRENGTHS)
+    assert edited[0, 0, 0].tolist() == [[0.5, 0.0005]] * 24
 
 
 def test_map_follows_the_frames_and_the_subjects():
@@ -159,15 +185,20 @@ def test_two_subjects_share_the_trailing_tokens_alone():
 
 
 @given(
-    st.lists(st.floats(0, 1), min_size=4, max_size=4), st.floats(0, 2), st.floats(0, 1), st.integers(0, 31), st.data()
+    st.lists(st.integers(0, 100), min_size=4, max_size=4),
+    st.floats(0, 2),
+    st.floats(0, 1),
+    st.integers(0, 31),
+    st.data(),
 )
-def test_equals_its_loops_written_out(edges, strengthen, weaken, words, data):
-    h, w = data.draw(st.integers(1, 7)), data.draw(st.integers(1, 7))
-    x1, x2, y1, y2 = *sorted(edges[:2]), *sorted(edges[2:])
+def test_equals_its_loops_written_out(hundredths, strengthen, weaken, words, data):
+    """Boxes with two decimals, as the original draws them; some have no cell."""
+    h, w = data.draw(st.integers(1, 20)), data.draw(st.integers(1, 7))
+    x1, x2, y1, y2 = (edge / 100 for edge in (*sorted(hundredths[:2]), *sorted(hundredths[2:])))
     tokens, A = bools(f"{words:05b}"), draw(1, 2, 1, h * w, 5, seed=data.draw(st.integers(0, 9)))
     edited = edit_probabilities(A, gaussian_map(boxes([[x1, y1, x2, y2]]), h, w), tokens, strengthen, weaken)
 
-    rows, columns = range(h)[cells(y1, y2, h)], range(w)[cells(x1, x2, w)]
+    rows, columns = range(int((y1 + 0.01) * h), int((y2 - 0.01) * h)), range(int((x1 + 0.01) * w), int((x2 - 0.01) * w))
     points = {  # of the axis, at the cells inside
         axis: dict(zip(axis, torch.linspace(0, len(axis), len(axis), dtype=torch.float64).tolist(), strict=True))
         for axis in (rows, columns)
@@ -177,7 +208,7 @@ def test_equals_its_loops_written_out(edges, strengthen, weaken, words, data):
         y, x = points[rows][row] - len(rows) // 2, points[columns][column] - len(columns) // 2
         return exp(-(y**2) / (2 * (len(rows) / 3) ** 2) - x**2 / (2 * (len(columns) / 3) ** 2))
 
-    peak = max(density(row, column) for row in rows for column in columns)
+    peak = max((density(row, column) for row in rows for column in columns), default=None)
     for row in range(h):
         for column in range(w):
             before, after = A[0, :, 0, row * w + column], edited[0, :, 0, row * w + column]
