@@ -2,21 +2,38 @@
 
 import hashlib
 import json
+import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 
-def write_bytes(path: str | Path, content: bytes) -> None:
-    """Write under a temporary name, then rename: the file appears whole or not at all."""
+@contextmanager
+def appearing(path: str | Path) -> Iterator[Path]:
+    """A temporary name beside `path` to write a file or a folder under; it becomes `path` at the end, or is removed.
+
+    An OSError names `path`, which the caller knows, and not the temporary name.
+    """
     path = Path(path)
     unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")  # no process id: machines may share a folder
     try:
-        unfinished.write_bytes(content)
+        yield unfinished
         unfinished.replace(path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
     finally:
-        unfinished.unlink(missing_ok=True)
+        if unfinished.is_dir():
+            shutil.rmtree(unfinished, ignore_errors=True)
+        else:
+            unfinished.unlink(missing_ok=True)
+
+
+def write_bytes(path: str | Path, content: bytes) -> None:
+    """A file that appears whole or not at all."""
+    with appearing(path) as unfinished:
+        unfinished.write_bytes(content)
 
 
 def write_sealed(path: Path, content: Mapping[str, Any]) -> None:

@@ -36,7 +36,7 @@ from sampling.settings import COUNTS, FLAGS, NUMBERS, SUBSETS, SamplingSettings
 from storage import write_bytes
 from weights.load import load_pipeline
 
-SHOWN = ("coverage", "miou_covered", "miou_all", "tau", "latent_std")
+ABLATION_FIGURES = ("coverage", "miou_covered", "miou_all", "tau", "latent_std")
 Sweep = tuple[str, list[Any]]  # a field of SamplingSettings and its values
 
 
@@ -74,7 +74,7 @@ def ablate(arguments: argparse.Namespace) -> None:
         return
 
     results = {label: reduce_row(store, suite, items, row, Rules()) for label, row in rows.items()}
-    parts = [conditional_table(results, SHOWN), footer(results, arguments.command, name_items(items))]
+    parts = [conditional_table(results, ABLATION_FIGURES), footer(results, arguments.command, name_items(items))]
     if not arguments.sweep and (added := differences_table(results)):
         parts.insert(1, f"**{ADDED}**\n\n{added}")
     text = "\n".join(parts)

@@ -14,14 +14,14 @@ from einops import rearrange
 from PIL import Image
 from torch import Tensor
 
-from evaluation.extractors.owl_clip import batches
+from evaluation.extractors.protocols import batches
 from weights.files import CheckpointError, one_line
 
-SIDE = 299  # pixels that the network reads
-WEIGHTS = "weights-inception-2015-12-05-6726825d.pth"  # torch-fidelity's file; it fetches it once
+READ_SIDE = 299  # pixels that the network reads
+INCEPTION_WEIGHTS = "weights-inception-2015-12-05-6726825d.pth"  # torch-fidelity's file; it fetches it once
 RESIZES = {
-    "tf": f"squashed to {SIDE}x{SIDE} by TensorFlow 1's bilinear, without antialiasing",
-    "clean": f"squashed to {SIDE}x{SIDE} by Pillow's bicubic, rounded to uint8",
+    "tf": f"squashed to {READ_SIDE}x{READ_SIDE} by TensorFlow 1's bilinear, without antialiasing",
+    "clean": f"squashed to {READ_SIDE}x{READ_SIDE} by Pillow's bicubic, rounded to uint8",
 }
 
 
@@ -52,7 +52,7 @@ class InceptionFeatures:
         except Exception as error:  # the network and torch below it have no common kind of error
             raise CheckpointError(
                 f"torch-fidelity cannot load Inception's weights ({one_line(error)}); "
-                f"check the network, or put {WEIGHTS} into {torch.hub.get_dir()}/checkpoints"
+                f"check the network, or put {INCEPTION_WEIGHTS} into {torch.hub.get_dir()}/checkpoints"
             ) from error
         return cls(network.to(device).eval(), resize, device, batch_size)
 
@@ -72,7 +72,7 @@ class InceptionFeatures:
         return {
             "class": type(self).__name__,
             "checkpoint": "Inception v3 of 2015-12-05 through torch-fidelity",
-            "revision": WEIGHTS,
+            "revision": INCEPTION_WEIGHTS,
             "resize": RESIZES[self.resize],
             "dtype": "float32",
         }
@@ -80,9 +80,11 @@ class InceptionFeatures:
 
 def resize_clean(frame: np.ndarray) -> np.ndarray:
     """clean-fid's resize: antialiased bicubic, each channel in float, so that nothing is rounded in between. uint8
-    (H, W, 3) -> uint8 (SIDE, SIDE, 3); only the end is rounded, since torch-fidelity takes nothing finer."""
+    (H, W, 3) -> uint8 (READ_SIDE, READ_SIDE, 3); only the end is rounded, since torch-fidelity takes nothing finer."""
     channels = rearrange(frame.astype(np.float32), "h w c -> c h w")
-    resized = [np.asarray(Image.fromarray(c).resize((SIDE, SIDE), Image.Resampling.BICUBIC)) for c in channels]
+    resized = [
+        np.asarray(Image.fromarray(c).resize((READ_SIDE, READ_SIDE), Image.Resampling.BICUBIC)) for c in channels
+    ]
     return np.rint(np.stack(resized, axis=-1)).clip(0, 255).astype(np.uint8)
 
 

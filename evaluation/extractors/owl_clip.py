@@ -1,16 +1,10 @@
-"""What is measured of frames, behind small protocols, and the two measurements that read text: OWL-ViT and CLIP.
-
-Frames are uint8 (F, H, W, 3) of one video. Features and scores come back as float32 tensors on the CPU whatever device
-they were made on. Others that fit the protocols: `inception.py`, `vjepa.py`, and the tiny world's `stand_ins.py`.
-"""
+"""The two measurements that read text: OWL-ViT finds a subject by its words, CLIP says how well they show a prompt."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,67 +13,12 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from evaluation.extractors.pretrained import Checkpoint, describe_resize, find, load_image_processor, load_model
-from evaluation.figures.video import check_frames
+from evaluation.extractors.protocols import MIN_SCORE, MOST, Box, batches
 from model.text import read_tokenizer
 from weights.files import blame
 
-Box = tuple[float, float, float, float, float]  # x1 y1 x2 y2 relative to the frame, and a score from 0 to 1
-
-MIN_SCORE, MOST = 0.01, 5  # what is kept of a frame's boxes; thresholds are applied when results are read
 OWL = "google/owlvit-large-patch14"
 CLIP = "openai/clip-vit-base-patch16"
-
-
-# ---- Protocols -----------------------------------------------------------------------------------------------------
-
-
-class Extractor(Protocol):
-    """What measures, and says what its numbers depend on."""
-
-    def describe(self) -> dict[str, str]:
-        """What decides about its numbers: class, checkpoint, revision, resize, dtype. Not device nor batch size."""
-
-
-class Detector(Extractor, Protocol):
-    """Finds a subject by its words."""
-
-    def detect(self, frames: np.ndarray, subject: str) -> list[list[Box]]:
-        """For each frame up to MOST boxes of score MIN_SCORE or more inside the frame, the best first."""
-
-
-class TextImageScorer(Extractor, Protocol):
-    """Says how well frames show a prompt."""
-
-    def score(self, frames: np.ndarray, prompt: str) -> Tensor:
-        """How well each frame shows the prompt, (F,): 100 times the cosine of their embeddings."""
-
-
-class FrameFeatures(Extractor, Protocol):
-    """Features of single frames, for FID and KID."""
-
-    def embed(self, frames: np.ndarray) -> Tensor:
-        """A feature for each frame, (F, D)."""
-
-
-class VideoFeatures(Extractor, Protocol):
-    """Features of whole videos, for JEDi."""
-
-    def embed(self, frames: np.ndarray) -> Tensor:
-        """One feature of the video, (D,)."""
-
-
-def key(extractor: Extractor) -> str:
-    """A name for caches that changes with whatever changes the numbers, such as OwlDetector-0123456789ab."""
-    description = json.dumps(extractor.describe(), sort_keys=True)
-    return f"{type(extractor).__name__}-{hashlib.sha256(description.encode()).hexdigest()[:12]}"
-
-
-def batches(frames: np.ndarray, size: int) -> Iterator[np.ndarray]:
-    """The frames in order, `size` at a time, fewer at the end."""
-    if size < 1:
-        raise ValueError(f"a batch has at least 1 frame, got {size}")
-    frames = check_frames(frames)
-    return (frames[i : i + size] for i in range(0, len(frames), size))
 
 
 # ---- Equations -----------------------------------------------------------------------------------------------------

@@ -15,9 +15,14 @@ from weights.files import CheckpointError, one_line, read_json, shards
 from weights.hub import HUB_NAME, cached_snapshot, download, list_files
 from weights.load import fingerprint
 
-CONFIG = "config.json"
+CONFIG_FILE = "config.json"
 # What transformers looks for, in its order: safetensors before pickles, one file before the index of several.
-WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+WEIGHT_FILES = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
 
 
 @dataclass(frozen=True)
@@ -32,7 +37,7 @@ class Checkpoint:
     revision: str
 
     def describe(self, extractor: object, resize: str) -> dict[str, str]:
-        """An extractor's description of itself, see `evaluation.extractors.owl_clip.Extractor`."""
+        """An extractor's description of itself, see `evaluation.extractors.protocols.Extractor`."""
         return {
             "class": type(extractor).__name__,
             "checkpoint": self.name,
@@ -46,10 +51,10 @@ def find(name: str | Path) -> Checkpoint:
     """A folder, or a hub name `owner/name[@revision]`, fetched once. A cached one needs no network."""
     path = Path(os.path.expanduser(name))
     if path.is_dir():
-        files = [CONFIG, *weight_files(path)]
-        if len(files) == 1 or not (path / CONFIG).is_file():
+        files = [CONFIG_FILE, *weight_files(path)]
+        if len(files) == 1 or not (path / CONFIG_FILE).is_file():
             raise CheckpointError(
-                f"{path} is not a model's folder: it needs {CONFIG} and {WEIGHTS[0]}; download it again"
+                f"{path} is not a model's folder: it needs {CONFIG_FILE} and {WEIGHT_FILES[0]}; download it again"
             )
         return Checkpoint(path, path.resolve().name, f"sha256:{fingerprint(path, files)[:16]}")
     hub = HUB_NAME.fullmatch(name) if isinstance(name, str) else None
@@ -62,12 +67,14 @@ def find(name: str | Path) -> Checkpoint:
 def fetch(repo: str, revision: str | None) -> Path:
     """The snapshot of a hub repository with one model in it, only with the files that are read here."""
     cached = cached_snapshot(repo, revision)
-    if cached is not None and (cached / CONFIG).is_file() and weight_files(cached):
+    if cached is not None and (cached / CONFIG_FILE).is_file() and weight_files(cached):
         return cached
     names = list_files(repo, revision)
-    weights = [name for name in WEIGHTS if name in names][:1]
-    if CONFIG not in names or not weights:
-        raise CheckpointError(f"{repo} on the hub has no {CONFIG} with {WEIGHTS[0]} or {WEIGHTS[2]}; take another")
+    weights = [name for name in WEIGHT_FILES if name in names][:1]
+    if CONFIG_FILE not in names or not weights:
+        raise CheckpointError(
+            f"{repo} on the hub has no {CONFIG_FILE} with {WEIGHT_FILES[0]} or {WEIGHT_FILES[2]}; take another"
+        )
     settings = [name for name in names if "/" not in name and name.endswith((".json", ".txt"))]
     folder = download(repo, revision, settings)
     if weights[0] in settings:  # an index: only now it is known which files it names
@@ -77,7 +84,7 @@ def fetch(repo: str, revision: str | None) -> Path:
 
 def weight_files(folder: Path) -> list[str]:
     """Names of the weight files that transformers would read from a folder; empty where one is missing."""
-    found = next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
+    found = next((folder / name for name in WEIGHT_FILES if (folder / name).is_file()), None)
     if found is None:
         return []
     files = shards(found) if found.suffix == ".json" else [found]
@@ -94,8 +101,10 @@ def load_model(
     """
     cls = transformers_class(kind)
     folder, wanted = checkpoint.folder, cls.config_class.model_type
-    if (found := read_json(folder / CONFIG).get("model_type")) != wanted:
-        raise CheckpointError(f"{folder / CONFIG} has model_type {found!r}, {kind} needs {wanted!r}; take such a model")
+    if (found := read_json(folder / CONFIG_FILE).get("model_type")) != wanted:
+        raise CheckpointError(
+            f"{folder / CONFIG_FILE} has model_type {found!r}, {kind} needs {wanted!r}; take such a model"
+        )
     try:
         model, report = cls.from_pretrained(str(folder), local_files_only=True, output_loading_info=True)
     except Exception as error:  # transformers and what lies below it have no common kind of error

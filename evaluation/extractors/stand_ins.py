@@ -19,15 +19,15 @@ from einops import rearrange, reduce
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, conv3d
 
-from evaluation.extractors.owl_clip import Box, batches
+from evaluation.extractors.protocols import Box, batches
 from evaluation.figures.video import check_frames
 from weights.train_tiny.world import BACKGROUNDS, COLORS
 
 if TYPE_CHECKING:
     from weights.train_tiny.detect import Detection
 
-SIDE = 64  # pixels that the random convolutions see
-WIDTHS = (16, 32)  # channels between the frame and the features
+SEEN_SIDE = 64  # pixels that the random convolutions see
+CONV_WIDTHS = (16, 32)  # channels between the frame and the features
 
 
 # ---- The world's colours -------------------------------------------------------------------------------------------
@@ -104,7 +104,7 @@ class ConvFrameFeatures:
 
     def describe(self) -> dict[str, str]:
         """See `Extractor`."""
-        resize = f"averaged to {SIDE}x{SIDE}"
+        resize = f"averaged to {SEEN_SIDE}x{SEEN_SIDE}"
         return _describe(self, f"{self.dim} random convolutions of a frame, seed {self.seed}", resize, "float64")
 
 
@@ -125,7 +125,7 @@ class ConvVideoFeatures:
 
     def describe(self) -> dict[str, str]:
         """See `Extractor`."""
-        resize = f"averaged to {SIDE}x{SIDE}"
+        resize = f"averaged to {SEEN_SIDE}x{SEEN_SIDE}"
         return _describe(self, f"{self.dim} random convolutions of a video, seed {self.seed}", resize, "float64")
 
 
@@ -134,7 +134,7 @@ def random_kernels(seed: int, dim: int, time: int) -> list[Tensor]:
     if dim < 1:
         raise ValueError(f"dim must be at least 1, got {dim}")
     generator = torch.Generator().manual_seed(seed)
-    widths = (3, *WIDTHS, dim)
+    widths = (3, *CONV_WIDTHS, dim)
     shapes = [(out, into, time, 3, 3) for into, out in pairwise(widths)]
     return [
         torch.randn(shape, generator=generator, dtype=torch.float64) * (2 / np.prod(shape[1:])) ** 0.5
@@ -143,10 +143,10 @@ def random_kernels(seed: int, dim: int, time: int) -> list[Tensor]:
 
 
 def shrink(frames: np.ndarray) -> Tensor:
-    """uint8 (F, H, W, 3) -> float64 (3, F, SIDE, SIDE) from -1 to 1. Double precision, since rounding must not tell
-    machines or numbers of threads apart."""
+    """uint8 (F, H, W, 3) -> float64 (3, F, SEEN_SIDE, SEEN_SIDE) from -1 to 1. Double precision, since rounding must not
+    tell machines or numbers of threads apart."""
     video = rearrange(torch.from_numpy(frames).double(), "f h w c -> c f h w")
-    return adaptive_avg_pool2d(video / 127.5 - 1, SIDE)
+    return adaptive_avg_pool2d(video / 127.5 - 1, SEEN_SIDE)
 
 
 def convolve(video: Tensor, kernels: list[Tensor]) -> Tensor:

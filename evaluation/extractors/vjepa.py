@@ -23,7 +23,7 @@ from weights.files import FLOATS, CheckpointError, one_line, open_weights
 
 VJEPA2 = "facebook/vjepa2-vitl-fpc16-256-ssv2"  # with an attentive probe trained on SSv2, as JEDi's is
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, R G B in [0, 1]
-SUFFIXES = (".npy", ".safetensors")
+FEATURE_KINDS = (".npy", ".safetensors")
 
 
 # ---- V-JEPA 2 ------------------------------------------------------------------------------------------------------
@@ -84,9 +84,11 @@ class FeatureFolder:
         """All videos that have a file, sorted."""
         if not self.folder.is_dir():
             raise ValueError(f"there is no folder {self.folder}; give the one with a feature file for each video")
-        found = sorted({path.stem for path in self.folder.iterdir() if path.suffix in SUFFIXES})
+        found = sorted({path.stem for path in self.folder.iterdir() if path.suffix in FEATURE_KINDS})
         if not found:
-            raise ValueError(f"{self.folder} holds no feature files; expected a file for each video, ID{SUFFIXES[0]}")
+            raise ValueError(
+                f"{self.folder} holds no feature files; expected a file for each video, ID{FEATURE_KINDS[0]}"
+            )
         return found
 
     def read(self, ids: Sequence[str]) -> Tensor:
@@ -110,7 +112,7 @@ class FeatureFolder:
         return torch.stack(features)
 
     def _path(self, name: str) -> Path:
-        paths = [path for suffix in SUFFIXES if (path := self.folder / f"{name}{suffix}").is_file()]
+        paths = [path for suffix in FEATURE_KINDS if (path := self.folder / f"{name}{suffix}").is_file()]
         if len(paths) != 1:
             raise ValueError(f"{self.folder} has {name} both as .npy and as .safetensors; delete one of them")
         return paths[0]

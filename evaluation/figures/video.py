@@ -5,10 +5,7 @@ A file appears under its name whole or not at all.
 
 import math
 import os
-import shutil
-import uuid
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -17,6 +14,8 @@ import numpy as np
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 from einops import rearrange, repeat
 from PIL import Image
+
+from storage import appearing
 
 Color = tuple[int, int, int]
 COLORS: tuple[Color, ...] = ((0, 255, 255), (255, 0, 255), (190, 255, 0), (255, 255, 255))  # of boxes, by subject
@@ -51,7 +50,7 @@ def write_mp4(path: str | Path, frames: np.ndarray, fps: float) -> None:
         raise ValueError(f"fps must be a number above 0 and at most 1000, got {fps!r}")
     H, W = frames.shape[1:3]
     frames = np.pad(frames, ((0, 0), (0, H % 2), (0, W % 2), (0, 0)), mode="edge")  # chroma is stored 2 x 2
-    with _appearing(path) as unfinished, av.open(str(unfinished), "w", format="mp4") as container:
+    with appearing(path) as unfinished, av.open(str(unfinished), "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1000), options={"crf": "15"})
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"
@@ -71,7 +70,7 @@ def write_lossless(path: str | Path, frames: np.ndarray, fps: float = 8) -> None
     H, W = check_frames(frames).shape[1:3]
     bitexact = {"fflags": "+bitexact"}  # no random name inside: the same frames give the same file
     with (
-        _appearing(path) as unfinished,
+        appearing(path) as unfinished,
         av.open(str(unfinished), "w", format="matroska", options=bitexact) as container,
     ):
         stream = container.add_stream("ffv1", rate=Fraction(fps).limit_denominator(1000))
@@ -101,7 +100,7 @@ def read_video(path: str | Path) -> np.ndarray:
 def write_png(path: str | Path, picture: np.ndarray) -> None:
     """One picture, uint8 (H, W, 3)."""
     check_frames(picture[None])
-    with _appearing(path) as unfinished:
+    with appearing(path) as unfinished:
         Image.fromarray(np.ascontiguousarray(picture)).save(unfinished, format="PNG")
 
 
@@ -110,7 +109,7 @@ def write_pngs(folder: str | Path, frames: np.ndarray) -> None:
     check_frames(frames)
     if os.path.lexists(folder):
         raise FileExistsError(17, "the folder for the frames already exists", str(folder))
-    with _appearing(folder) as unfinished:
+    with appearing(folder) as unfinished:
         unfinished.mkdir()
         for index, frame in enumerate(frames):
             write_png(unfinished / f"{index:04d}.png", frame)
@@ -154,20 +153,3 @@ def _outline(area: np.ndarray, width: int, color: Color) -> None:
     for side in (area, area.swapaxes(0, 1)):
         side[:width] = color
         side[max(0, len(side) - width) :] = color
-
-
-@contextmanager
-def _appearing(path: str | Path) -> Iterator[Path]:
-    """A temporary name beside `path` to write under; it becomes `path` at the end, or is removed if there is none."""
-    path = Path(path)
-    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    try:
-        yield unfinished
-        unfinished.replace(path)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror or str(error), str(path)) from error  # the name that the caller knows
-    finally:
-        if unfinished.is_dir():
-            shutil.rmtree(unfinished, ignore_errors=True)
-        else:
-            unfinished.unlink(missing_ok=True)

@@ -13,7 +13,7 @@ from evaluation.figures.compare import COLUMNS, GAP, draw_labels, spread, stack
 from evaluation.figures.video import contact_sheet, draw_boxes, enlarge, write_png
 from evaluation.tables.store import Row, Store
 
-SIDE = 128  # pixels along the short side of a frame, at least
+STRIP_SIDE = 128  # pixels along the short side of a frame, at least
 
 
 def write_montage(store: Store, results: Mapping[str, Any], path: Path, count: int) -> None:
@@ -48,7 +48,7 @@ def strip(store: Store, item: Item, row: Row) -> np.ndarray:
     else:
         frames = store.read_frames(item, row)
     shown = spread(item.frames, COLUMNS)
-    marked = draw_boxes(enlarge(frames, SIDE), item.trajectory.boxes.numpy())
+    marked = draw_boxes(enlarge(frames, STRIP_SIDE), item.trajectory.boxes.numpy())
     return contact_sheet(marked[shown], columns=len(shown), gap=GAP)
 
 

@@ -14,16 +14,8 @@ from torch import Tensor
 
 from evaluation.benchmarks.items import Item
 from evaluation.extractors.inception import InceptionFeatures
-from evaluation.extractors.owl_clip import (
-    ClipScorer,
-    Detector,
-    Extractor,
-    FrameFeatures,
-    OwlDetector,
-    TextImageScorer,
-    VideoFeatures,
-    key,
-)
+from evaluation.extractors.owl_clip import ClipScorer, OwlDetector
+from evaluation.extractors.protocols import Detector, Extractor, FrameFeatures, TextImageScorer, VideoFeatures, key
 from evaluation.extractors.stand_ins import ColourDetector, ColourScorer, ConvFrameFeatures, ConvVideoFeatures
 from evaluation.extractors.vjepa import VJepa2Features
 from evaluation.tables.store import Row, Store
@@ -212,7 +204,7 @@ def _expect_all(found: Mapping[str, Any], what: str) -> None:
 
 
 def _path(suite: Suite, role: str, folder: Path, name: str) -> Path:
-    return folder / f"{name}.{key(suite.all[role])}.{'safetensors' if role in FEATURES else 'json'}"
+    return folder / f"{name}.{key(suite.all[role].describe())}.{'safetensors' if role in FEATURES else 'json'}"
 
 
 def _read_all(suite: Suite, roles: Iterable[str], folder: Path, name: str, video: str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from evaluation.tables.making import Suite, measure_reference, read_reference
 from evaluation.tables.store import Store
 from weights.train_tiny.world import render, sample_scene
 
-SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov")
+VIDEO_KINDS = (".mp4", ".mkv", ".webm", ".avi", ".mov")
 WORLD_SEED = 2 * 10**6  # scenes that no benchmark's prompts come from
 
 
@@ -38,9 +38,11 @@ class Reference:
             return cls(names, lambda name: draw(name, frames), f"{len(names)} scenes of the tiny world, as drawn")
         folder = Path(what)
         files = sorted(folder.iterdir()) if folder.is_dir() else []
-        names = [file.name for file in files if file.suffix.lower() in SUFFIXES and not file.name.startswith(".")]
+        names = [file.name for file in files if file.suffix.lower() in VIDEO_KINDS and not file.name.startswith(".")]
         if not names:
-            raise ValueError(f"--reference {what} is neither a folder with videos ({', '.join(SUFFIXES)}) nor world:N")
+            raise ValueError(
+                f"--reference {what} is neither a folder with videos ({', '.join(VIDEO_KINDS)}) nor world:N"
+            )
         return cls(names, lambda name: read_video(folder / name), f"{len(names)} videos of {folder.resolve().name}")
 
     def measure(self, store: Store, suite: Suite, name: str) -> dict[str, Tensor]:

@@ -23,11 +23,11 @@ from evaluation.metrics.tracking import Array, bootstrap, is_covered, judge_trac
 from evaluation.tables.making import FEATURES, Suite, read_measured
 from evaluation.tables.store import Row, Store
 
-WORDS = ("id", "subject")  # what is not a number in the figures of a track
-FIGURES = (  # means over the tracks that have one
+NAMING = ("id", "subject")  # what is not a number in the figures of a track
+MEAN_FIGURES = (  # means over the tracks that have one
     "frame_iou", "frame_iou_misses", "centroid_distance", "ap50", "ap50_misses", "clip_sim", "tau", "latent_std"
 )  # fmt: skip
-COMPARED = ("miou_all", "tau")  # between rows, track by track
+PAIRED = ("miou_all", "tau")  # between rows, track by track
 
 
 @dataclass(frozen=True)
@@ -126,9 +126,11 @@ def summarize(tracks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def figure_columns(tracks: Sequence[Mapping[str, Any]]) -> dict[str, tuple[Array, Array]]:
     """{figure: values and which of them its mean is over}, both (T,), the latter bool."""
-    column = {name: np.array([track[name] for track in tracks], dtype=float) for name in tracks[0] if name not in WORDS}
+    column = {
+        name: np.array([track[name] for track in tracks], dtype=float) for name in tracks[0] if name not in NAMING
+    }
     covered, always = column["covered"].astype(bool), np.ones(len(tracks), dtype=bool)
-    own = {name: (np.nan_to_num(column[name]), ~np.isnan(column[name])) for name in FIGURES}
+    own = {name: (np.nan_to_num(column[name]), ~np.isnan(column[name])) for name in MEAN_FIGURES}
     return {
         "coverage": (column["covered"], always),
         "miou_covered": (column["iou"], covered),
@@ -181,7 +183,7 @@ def _mean_differences(
     old, new = figure_columns(above), figure_columns(tracks)
     videos = [track["id"] for track in tracks]
     return {
-        name: mean_and_interval(videos, new[name][0] - old[name][0], new[name][1] & old[name][1]) for name in COMPARED
+        name: mean_and_interval(videos, new[name][0] - old[name][0], new[name][1] & old[name][1]) for name in PAIRED
     }
 
 

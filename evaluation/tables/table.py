@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from evaluation.metrics.tracking import RESAMPLES
-from evaluation.tables.results import COMPARED, differences
+from evaluation.tables.results import PAIRED, differences
 
-Result = Mapping[str, Any]  # of one row, see `results.reduce_row`
+RowResult = Mapping[str, Any]  # of one row, see `results.reduce_row`
 
 TITLES = {"static": "Static", "moving": "Dynamic"}  # the paper's words
 TABLE_1 = ("clip_sim", "coverage", "miou_covered")  # the paper's columns
 FURTHER = ("miou_all", "centroid_distance", "ap50_misses", "tau", "latent_std")
-FIGURES = {  # figure: its column, and whether it is a share
+FIGURE_COLUMNS = {  # figure: its column, and whether it is a share
     "clip_sim": ("CLIP-SIM", False),
     "coverage": ("CoV %", True),
     "miou_covered": ("mIoU-covered %", True),
@@ -28,7 +28,7 @@ ADDED = "What each row adds to the row above it"
 ROLES = {"boxes": "Boxes", "text": "CLIP-SIM", "frames": "Features of frames", "videos": "Features of videos"}
 
 
-def tables(results: Mapping[str, Result], command: str, items: str, reference: str | None = None) -> str:
+def tables(results: Mapping[str, RowResult], command: str, items: str, reference: str | None = None) -> str:
     """Everything; arguments as those of `footer`."""
     parts = {
         "How well subjects follow their boxes, in the layout of the paper's Table 1": conditional_table(results),
@@ -40,7 +40,7 @@ def tables(results: Mapping[str, Result], command: str, items: str, reference: s
     return "\n".join(f"**{title}**\n\n{part}" for title, part in parts.items() if part)
 
 
-def conditional_table(results: Mapping[str, Result], figures: Sequence[str] = TABLE_1) -> str:
+def conditional_table(results: Mapping[str, RowResult], figures: Sequence[str] = TABLE_1) -> str:
     """A row each, a group of columns for each split."""
     splits = list(next(iter(results.values()))["splits"])
     shown = [  # what no row has is left out
@@ -50,22 +50,22 @@ def conditional_table(results: Mapping[str, Result], figures: Sequence[str] = TA
         if any(result["splits"][split][name] is not None for result in results.values())
     ]
     stands_in = {"clip_sim": _stands_in(results, "text")}
-    head = ["", *(f"{TITLES[split]}: {FIGURES[name][0]}{stands_in.get(name, '')}" for split, name in shown)]
+    head = ["", *(f"{TITLES[split]}: {FIGURE_COLUMNS[name][0]}{stands_in.get(name, '')}" for split, name in shown)]
     return _markdown(head, [
-        [label, *(_interval(result["splits"][split][name], FIGURES[name][1]) for split, name in shown)]
+        [label, *(_interval(result["splits"][split][name], FIGURE_COLUMNS[name][1]) for split, name in shown)]
         for label, result in results.items()
     ])  # fmt: skip
 
 
-def differences_table(results: Mapping[str, Result]) -> str:
+def differences_table(results: Mapping[str, RowResult]) -> str:
     """Each row but the first minus the one above it, and what that is; empty where there is one row."""
     added = differences(results)
     if not added:
         return ""
-    columns = [(split, name) for split in next(iter(added.values())) for name in COMPARED]
-    head = ["", *(f"{TITLES[split]}: {FIGURES[name][0]}" for split, name in columns)]
+    columns = [(split, name) for split in next(iter(added.values())) for name in PAIRED]
+    head = ["", *(f"{TITLES[split]}: {FIGURE_COLUMNS[name][0]}" for split, name in columns)]
     rows = [
-        [label, *(_interval(splits[split][name], FIGURES[name][1], "+") for split, name in columns)]
+        [label, *(_interval(splits[split][name], FIGURE_COLUMNS[name][1], "+") for split, name in columns)]
         for label, splits in added.items()
     ]
     return (
@@ -74,7 +74,7 @@ def differences_table(results: Mapping[str, Result]) -> str:
     )
 
 
-def distances_table(results: Mapping[str, Result]) -> str:
+def distances_table(results: Mapping[str, RowResult]) -> str:
     """A row each, how far its videos lie from the reference set; empty where nothing was compared."""
     stands_in = _stands_in(results, "frames")
     distances = {label: result["distances"] for label, result in results.items()}
@@ -94,7 +94,7 @@ def distances_table(results: Mapping[str, Result]) -> str:
 # ---- How it was made -------------------------------------------------------------------------------------------------
 
 
-def footer(results: Mapping[str, Result], command: str, items: str, reference: str | None = None) -> str:
+def footer(results: Mapping[str, RowResult], command: str, items: str, reference: str | None = None) -> str:
     """The command, what was measured by what and by which rules, every setting, and what was lost.
 
     items: see `benchmark.name_items`
@@ -117,7 +117,7 @@ def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if name not in ("model", "settings") and value != ""}
 
 
-def _about_tracks(results: Mapping[str, Result], items: str) -> list[str]:
+def _about_tracks(results: Mapping[str, RowResult], items: str) -> list[str]:
     first = next(iter(results.values()))
     rules = first["rules"]
     counts = [f"{len({track['id'] for track in tracks})} {split}" for split, tracks in first["tracks"].items()]
@@ -142,7 +142,7 @@ def _subjects(tracks: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     return f", {most if least == most else f'{least} to {most}'} subjects each"
 
 
-def _about_distances(results: Mapping[str, Result], reference: str | None) -> list[str]:
+def _about_distances(results: Mapping[str, RowResult], reference: str | None) -> list[str]:
     """Of the first row that has them; a row that lost videos says so itself."""
     told = []
     for name, counts in (("FID and KID", "frames"), (_video_distance(results), "videos"), ("JEDi", "jedi_videos")):
@@ -161,7 +161,7 @@ def _about_distances(results: Mapping[str, Result], reference: str | None) -> li
     return [f"Distances to {reference or 'the given V-JEPA features'}: {'; '.join(told)}."]
 
 
-def _losses(result: Result) -> str:
+def _losses(result: RowResult) -> str:
     told = ""
     for name, what in (("failed", "did not stay finite"), ("missing", "missing")):
         if result[name]:
@@ -170,13 +170,13 @@ def _losses(result: Result) -> str:
     return told
 
 
-def _stands_in(results: Mapping[str, Result], role: str) -> str:
+def _stands_in(results: Mapping[str, RowResult], role: str) -> str:
     """What a column's title adds where its numbers are no published network's."""
     extractor = next(iter(results.values()))["extractors"].get(role, {"checkpoint": ""})
     return " (stand-in)" if extractor["checkpoint"].startswith("stand-in") else ""
 
 
-def _video_distance(results: Mapping[str, Result]) -> str:
+def _video_distance(results: Mapping[str, RowResult]) -> str:
     """JEDi's kernel on other features is another metric, and says so."""
     extractor = next(iter(results.values()))["extractors"].get("videos", {"class": ""})["class"]
     return "jedi_vjepa2" if extractor == "VJepa2Features" else f"JEDi's kernel on {extractor}"

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from evaluation.extractors.inception import SIDE, InceptionFeatures, resize_clean
-from evaluation.extractors.owl_clip import key
+from evaluation.extractors.inception import READ_SIDE, InceptionFeatures, resize_clean
+from evaluation.extractors.protocols import key
 from weights.files import CheckpointError
 
 
@@ -68,7 +68,7 @@ def test_the_clean_resize_comes_before_the_network(frames):
     network = Means()
     frames[..., 1] += 50
     features = InceptionFeatures(network, resize="clean").embed(frames)
-    assert network.sizes == [(5, 3, SIDE, SIDE)]
+    assert network.sizes == [(5, 3, READ_SIDE, READ_SIDE)]
     assert torch.allclose(features, torch.tensor([[0.0, 100, i] for i in range(5)]), atol=1e-2)
 
 
@@ -78,18 +78,18 @@ def test_the_clean_resize():
     frame = np.zeros((4, 2, 3), np.uint8)
     frame[:, 1, 0] = 200
     resized = resize_clean(frame)
-    assert resized.shape == (SIDE, SIDE, 3) and resized.dtype == np.uint8
+    assert resized.shape == (READ_SIDE, READ_SIDE, 3) and resized.dtype == np.uint8
     assert np.array_equal(resized[0], resized[-1]) and not resized[..., 1:].any()
     row = resized[0, :, 0].astype(int)
-    assert row[SIDE // 2] == 100
+    assert row[READ_SIDE // 2] == 100
     assert row.min() == 0 and 200 < row.max() < 230
-    assert row[: SIDE // 2].max() < 100 < row[SIDE // 2 + 1 :].min()
+    assert row[: READ_SIDE // 2].max() < 100 < row[READ_SIDE // 2 + 1 :].min()
 
 
 def test_the_resize_is_part_of_the_name():
     tf, clean = InceptionFeatures(Means()), InceptionFeatures(Means(), resize="clean")
     assert tf.describe().keys() == {"class", "checkpoint", "revision", "resize", "dtype"}
-    assert key(tf) != key(clean)
-    assert key(tf) == key(InceptionFeatures(Means(), batch_size=1))
+    assert key(tf.describe()) != key(clean.describe())
+    assert key(tf.describe()) == key(InceptionFeatures(Means(), batch_size=1).describe())
     with pytest.raises(ValueError, match="resize must be one of tf, clean, got 'pil'"):
         InceptionFeatures(Means(), resize="pil")

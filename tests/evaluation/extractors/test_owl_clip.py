@@ -15,12 +15,11 @@ from safetensors.torch import load_file, save_file
 from evaluation.extractors.owl_clip import (
     ClipScorer,
     OwlDetector,
-    batches,
     best_boxes,
     clip_scores,
     clip_sim,
-    key,
 )
+from evaluation.extractors.protocols import batches, key
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 
@@ -259,11 +258,11 @@ def test_descriptions_and_keys(owl, clip, tmp_path):
         "resize": "shortest edge 32 by Pillow's bicubic, centre crop 32x32",
         "dtype": "float32",
     }
-    assert key(scorer) == key(ClipScorer.load(str(clip), batch_size=3))
+    assert key(scorer.describe()) == key(ClipScorer.load(str(clip), batch_size=3).describe())
     detector = OwlDetector.load(str(owl))
-    before = key(detector)
-    assert before.startswith("OwlDetector-") and before != key(scorer)
+    before = key(detector.describe())
+    assert before.startswith("OwlDetector-") and before != key(scorer.describe())
     other = shutil.copytree(owl, tmp_path / owl.name)
-    assert key(OwlDetector.load(str(other))) == before
+    assert key(OwlDetector.load(str(other)).describe()) == before
     change(other, "class_head", lambda w: w + 1)
-    assert key(OwlDetector.load(str(other))) != before
+    assert key(OwlDetector.load(str(other)).describe()) != before

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluation.extractors.owl_clip import key
+from evaluation.extractors.protocols import key
 from evaluation.extractors.stand_ins import (
     ColourDetector,
     ColourScorer,
@@ -156,4 +156,4 @@ def test_each_says_that_it_is_a_stand_in(extractor):
 
 
 def test_keys_differ():
-    assert len({key(e) for e in (*STAND_INS, ConvFrameFeatures(seed=1), ConvFrameFeatures(dim=32))}) == 6
+    assert len({key(e.describe()) for e in (*STAND_INS, ConvFrameFeatures(seed=1), ConvFrameFeatures(dim=32))}) == 6
