@@ -143,8 +143,8 @@ def random_kernels(seed: int, dim: int, time: int) -> list[Tensor]:
 
 
 def shrink(frames: np.ndarray) -> Tensor:
-    """uint8 (F, H, W, 3) -> float64 (3, F, SEEN_SIDE, SEEN_SIDE) from -1 to 1. Double precision, since rounding must not
-    tell machines or numbers of threads apart."""
+    """uint8 (F, H, W, 3) -> float64 (3, F, SEEN_SIDE, SEEN_SIDE) from -1 to 1. Double precision, since rounding must
+    not tell machines or numbers of threads apart."""
     video = rearrange(torch.from_numpy(frames).double(), "f h w c -> c f h w")
     return adaptive_avg_pool2d(video / 127.5 - 1, SEEN_SIDE)
 
