@@ -156,12 +156,12 @@ def test_the_footer_tells_the_command_and_every_setting():
     assert "- Boxes: OwlDetector, hub/network; resize: squashed" in text
     assert "- CLIP-SIM: ClipScorer, hub/network; resize: squashed" in text
     common, plain, full = [line for line in text.splitlines() if line.startswith(("All rows", "- plain", "- full"))]
-    for words in ("weights 0123456789ab", "dtype float32", "frames 8", "height 96", "steps 50", "where up"):
+    for words in ("weights 0123456789ab", "dtype float32", "frames 8", "height 96", "steps 50", "where decoder"):
         assert f"{words}," in common
     assert "c_g" not in common
     assert "negative_prompt" not in common
-    assert plain == "- plain: frozen_steps 0, normalize False, iterations 0, c_g 0.0"
-    assert full == "- full: frozen_steps 4, normalize True, iterations 2, c_g 5.0"
+    assert plain == "- plain: frozen_steps 0, mask_normalization False, iterations 0, c_g 0.0"
+    assert full == "- full: frozen_steps 4, mask_normalization True, iterations 2, c_g 5.0"
 
 
 def test_the_footer_tells_other_rules_and_what_differs_beside_settings():
