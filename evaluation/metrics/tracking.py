@@ -1,23 +1,15 @@
-"""How well subjects follow their boxes: coverage, IoUs, centroid distance, AP50, and bootstrap intervals.
+"""How well a subject follows its boxes in one video: coverage, IoUs, centroid distance, AP50.
 
 Boxes are x1 y1 x2 y2 relative to the frame, (F, 4) for one video, NaN = absent or not detected. Areas are exact rather
 than counted on a raster, so that no pixel grid enters; relative and pixel coordinates give the same IoU.
-Statistics are over the last axis, V videos, so that one call serves all resamples of a bootstrap.
 """
 
 import math
 import re
-from collections.abc import Callable
 
 import numpy as np
 
 Array = np.ndarray
-Statistic = Callable[..., Array]
-
-RESAMPLES = 10_000
-
-
-# ---- One video -----------------------------------------------------------------------------------------------------
 
 
 def areas(boxes: Array) -> Array:
@@ -79,17 +71,22 @@ def centroid_distance(wanted: Array, found: Array, height: int, width: int) -> f
     return _mean(np.hypot(*offset.T)) / math.hypot(width, height)
 
 
-def is_covered(found: Array, rule: str = "half") -> bool:
-    """Whether the subject is found in enough frames of (F, 4).
+def is_covered(wanted: Array, found: Array, rule: str = "half") -> bool:
+    """Whether the subject is found in enough of the frames in which it is wanted; both (F, 4), rule: `needed`."""
+    asked = is_present(wanted)
+    return int((asked & is_present(found)).sum()) >= needed(rule, int(asked.sum()))
 
-    rule: "half" = in more than half of the frames; "count:N" = in more than N, whatever their number (Peekaboo's code
-        has 8, which is half of 16 frames)
+
+def needed(rule: str, wanted: int) -> int:
+    """In how many of the `wanted` frames a subject that is covered is found at least.
+
+    rule: "half" = in more than half of them; "count:N" = in more than N, whatever their number (Peekaboo's code has 8,
+        which is half of 16 frames)
     """
-    seen = int(is_present(found).sum())
     if rule == "half":
-        return 2 * seen > len(found)
+        return wanted // 2 + 1
     if match := re.fullmatch(r"count:(\d+)", rule):
-        return seen > int(match[1])
+        return int(match[1]) + 1
     raise ValueError(f"a coverage rule is 'half' or 'count:N' with a whole number N, such as 'count:8', not {rule!r}")
 
 
@@ -105,7 +102,7 @@ def judge_track(
         "ap50": ap50(wanted, found),
         "ap50_misses": ap50(wanted, found, misses=True),
     }
-    counts = {"detections": int(is_present(found).sum()), "covered": is_covered(found, rule)}
+    counts = {"detections": int(is_present(found).sum()), "covered": is_covered(wanted, found, rule)}
     return {name: None if math.isnan(value) else value for name, value in figures.items()} | counts
 
 
@@ -129,27 +126,3 @@ def _checked(wanted: Array, found: Array) -> tuple[Array, Array]:
 
 def _mean(values: Array) -> float:
     return float(np.mean(values)) if len(values) else math.nan
-
-
-# ---- Many videos ---------------------------------------------------------------------------------------------------
-
-
-def mean_where(values: Array, chosen: Array) -> Array:
-    """Mean over the chosen of V videos, (..., V) and bool (..., V) -> (...); NaN where none is chosen."""
-    total, count = np.where(chosen, values, 0).sum(axis=-1), np.sum(chosen, axis=-1)
-    return np.divide(total, count, out=np.full(np.shape(total), np.nan), where=count > 0)
-
-
-def bootstrap(statistic: Statistic, *columns: Array, resamples: int = RESAMPLES, seed: int = 0) -> tuple[float, float]:
-    """Percentile interval, 95 %, of statistic(*columns) over videos drawn with replacement; the columns are (V,).
-
-    Resamples in which the statistic is not defined are left out; NaN where that leaves none.
-    """
-    V = len(columns[0])
-    if V == 0 or any(np.shape(column) != (V,) for column in columns):
-        raise ValueError(f"columns need the same videos, at least 1, not {[np.shape(c) for c in columns]}")
-    drawn = np.random.default_rng(seed).integers(V, size=(resamples, V))
-    values = statistic(*(np.asarray(column)[drawn] for column in columns))  # (resamples,)
-    values = values[~np.isnan(values)]
-    low, high = np.percentile(values, (2.5, 97.5)) if len(values) else (np.nan, np.nan)
-    return float(low), float(high)

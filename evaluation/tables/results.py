@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -12,14 +11,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from einops import rearrange
 from torch import Tensor
 
 from evaluation.benchmarks.items import Item
 from evaluation.extractors.owl_clip import clip_sim
 from evaluation.extractors.vjepa import FeatureFolder
 from evaluation.metrics.distribution import Moments, fid, jedi, kid
-from evaluation.metrics.tracking import Array, bootstrap, is_covered, judge_track, mean_where
+from evaluation.metrics.intervals import Array, Interval, mean_interval, share_interval
+from evaluation.metrics.tracking import judge_track, needed
 from evaluation.tables.making import FEATURES, Suite, read_measured
 from evaluation.tables.store import Row, Store
 
@@ -35,13 +34,13 @@ class Rules:
     """What the paper leaves open; each result says which it was made by."""
 
     threshold: float = 0.1  # of a detection's score
-    coverage: str = "half"  # or "count:N", see `metrics.is_covered`
+    coverage: str = "half"  # or "count:N", see `tracking.needed`
     iou: str = "volume"  # or "frame", TrailBlazer's: mean over the frames in which the subject is found
     clamp_clip: bool = True  # negative CLIP scores count as 0
     kid_subset: int = 1000
 
     def __post_init__(self) -> None:
-        is_covered(np.zeros((1, 4)), self.coverage)  # refuses what is no rule
+        needed(self.coverage, 1)  # refuses what is no rule
         if self.iou not in ("volume", "frame"):
             raise ValueError(f"an IoU is of the 'volume' of a video or a mean over 'frame's, not {self.iou!r}")
         if not 0 <= self.threshold <= 1:
@@ -118,53 +117,29 @@ def best_boxes_over(found: Iterable[Sequence[Sequence[float]]], threshold: float
 
 
 def summarize(tracks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """{figure: its mean and 95 % bootstrap interval}, None where there is none; and the counts."""
+    """{figure: its mean or share, and the ends of its 95 % interval}, None where there is none; and the counts."""
     videos, columns = [track["id"] for track in tracks], figure_columns(tracks)
-    counts = {"tracks": len(tracks), "covered": sum(track["covered"] for track in tracks)}
-    return counts | {name: mean_and_interval(videos, *column) for name, column in columns.items()}
+    covered = columns.pop("coverage")
+    counts = {"tracks": len(tracks), "covered": int(covered.sum())}
+    means = {name: mean_interval(column, videos) for name, column in columns.items()}
+    return counts | {"coverage": share_interval(covered, videos)} | means
 
 
-def figure_columns(tracks: Sequence[Mapping[str, Any]]) -> dict[str, tuple[Array, Array]]:
-    """{figure: values and which of them its mean is over}, both (T,), the latter bool."""
+def figure_columns(tracks: Sequence[Mapping[str, Any]]) -> dict[str, Array]:
+    """{figure: its value for each track}, (T,), NaN where the track does not count."""
     column = {
         name: np.array([track[name] for track in tracks], dtype=float) for name in tracks[0] if name not in NAMING
     }
-    covered, always = column["covered"].astype(bool), np.ones(len(tracks), dtype=bool)
-    own = {name: (np.nan_to_num(column[name]), ~np.isnan(column[name])) for name in MEAN_FIGURES}
+    covered = column["covered"]
     return {
-        "coverage": (column["covered"], always),
-        "miou_covered": (column["iou"], covered),
-        "miou_all": (column["iou"] * covered, always),
-    } | own
+        "coverage": covered,
+        "miou_covered": np.where(covered == 1, column["iou"], np.nan),
+        "miou_all": column["iou"] * covered,
+    } | {name: column[name] for name in MEAN_FIGURES}
 
 
-def mean_and_interval(videos: Sequence[str], values: Array, chosen: Array) -> list[float] | None:
-    """Mean over the chosen of T tracks and its 95 % bootstrap interval; None where none is chosen.
-
-    videos: T names. Whole videos are drawn, for subjects in one video are not independent of each other.
-    """
-    value = float(mean_where(values, chosen))
-    if math.isnan(value):
-        return None
-    grids = by_video(videos, values), by_video(videos, chosen)
-
-    def mean(drawn: Array) -> Array:
-        """Over the tracks of the drawn videos (R, V) -> (R,)."""
-        return mean_where(*(rearrange(grid[drawn], "r v s -> r (v s)") for grid in grids))
-
-    return [value, *bootstrap(mean, np.arange(len(grids[0])))]
-
-
-def by_video(videos: Sequence[str], column: Array) -> Array:
-    """(T,) -> (V, S): a row for each video, filled up with 0 (False) where it has fewer than S subjects."""
-    names = np.array(videos)
-    rows = [column[names == name] for name in dict.fromkeys(videos)]
-    S = max(map(len, rows))
-    return np.stack([np.pad(row, (0, S - len(row))) for row in rows])
-
-
-def differences(results: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, dict[str, list[float] | None]]]:
-    """What each row adds to the row above it: {"row minus row above": {split: {figure: mean difference and interval}}}.
+def differences(results: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, dict[str, Interval | None]]]:
+    """What each row adds to the row above it: {"row minus row above": {split: {figure: mean difference and ends}}}.
 
     results: of rows over the same items, see `reduce_row`. A difference is one of the same track, in which the noise
     of both rows is the same; tracks without the figure in one of the rows are left out.
@@ -179,12 +154,10 @@ def differences(results: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str,
 
 def _mean_differences(
     above: Sequence[Mapping[str, Any]], tracks: Sequence[Mapping[str, Any]]
-) -> dict[str, list[float] | None]:
+) -> dict[str, Interval | None]:
     old, new = figure_columns(above), figure_columns(tracks)
     videos = [track["id"] for track in tracks]
-    return {
-        name: mean_and_interval(videos, new[name][0] - old[name][0], new[name][1] & old[name][1]) for name in PAIRED
-    }
+    return {name: mean_interval(new[name] - old[name], videos) for name in PAIRED}
 
 
 # ---- Table 2 ---------------------------------------------------------------------------------------------------------

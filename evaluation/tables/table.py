@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from evaluation.metrics.tracking import RESAMPLES
 from evaluation.tables.results import PAIRED, differences
 
 RowResult = Mapping[str, Any]  # of one row, see `results.reduce_row`
@@ -23,6 +22,12 @@ FIGURE_COLUMNS = {  # figure: its column, and whether it is a share
     "ap50_misses": ("AP50 %", True),
     "tau": ("tau", False),
     "latent_std": ("latent std", False),
+}
+DEFINED = {  # figures that public code of the same name computes otherwise
+    "centroid_distance": "CD: from the centre of the wanted box to that of the found one, over the frame's diagonal, "
+    "mean over the frames that have both (in Peekaboo's code a frame without a detection counts as one in the corner).",
+    "ap50_misses": "AP50: share of the frames in which the subject is wanted or found whose IoU is at least 1/2, "
+    "mean over tracks (in Peekaboo's code of the frames with a detection, those of all videos together).",
 }
 ADDED = "What each row adds to the row above it"
 ROLES = {"boxes": "Boxes", "text": "CLIP-SIM", "frames": "Features of frames", "videos": "Features of videos"}
@@ -41,7 +46,7 @@ def tables(results: Mapping[str, RowResult], command: str, items: str, reference
 
 
 def conditional_table(results: Mapping[str, RowResult], figures: Sequence[str] = TABLE_1) -> str:
-    """A row each, a group of columns for each split."""
+    """A row each, a group of columns for each split; above them, what those mean that need a word."""
     splits = list(next(iter(results.values()))["splits"])
     shown = [  # what no row has is left out
         (split, name)
@@ -51,10 +56,12 @@ def conditional_table(results: Mapping[str, RowResult], figures: Sequence[str] =
     ]
     stands_in = {"clip_sim": _stands_in(results, "text")}
     head = ["", *(f"{TITLES[split]}: {FIGURE_COLUMNS[name][0]}{stands_in.get(name, '')}" for split, name in shown)]
-    return _markdown(head, [
+    rows = [
         [label, *(_interval(result["splits"][split][name], FIGURE_COLUMNS[name][1]) for split, name in shown)]
         for label, result in results.items()
-    ])  # fmt: skip
+    ]
+    words = [DEFINED[name] for name in DEFINED if name in {name for _, name in shown}]
+    return "\n".join([*words, *([""] if words else []), _markdown(head, rows)])
 
 
 def differences_table(results: Mapping[str, RowResult]) -> str:
@@ -68,9 +75,14 @@ def differences_table(results: Mapping[str, RowResult]) -> str:
         [label, *(_interval(splits[split][name], FIGURE_COLUMNS[name][1], "+") for split, name in columns)]
         for label, splits in added.items()
     ]
+    count = sum(
+        cell is not None for splits in added.values() for figures in splits.values() for cell in figures.values()
+    )
     return (
         "Rows are compared as they stand, each with the one above it, track by track: mean difference, and its 95 % "
-        f"bootstrap interval over videos. Of percentages the difference is in points.\n\n{_markdown(head, rows)}"
+        "interval by Student's t over videos. Of percentages the difference is in points. "
+        f"These are {count} comparisons, none corrected for the others: where rows do not differ, one interval in "
+        f"twenty excludes 0 all the same.\n\n{_markdown(head, rows)}"
     )
 
 
@@ -101,10 +113,11 @@ def footer(results: Mapping[str, RowResult], command: str, items: str, reference
     """
     rows = {label: _flat(result["row"]) for label, result in results.items()}
     common = {k: v for k, v in next(iter(rows.values())).items() if all(row[k] == v for row in rows.values())}
+    told = {name: value for name, value in common.items() if value != ""}
     lines = [f"Made by `{command}`.", *_about_tracks(results, items), *_about_distances(results, reference), ""]
     for role, extractor in next(iter(results.values()))["extractors"].items():
         lines.append(f"- {ROLES[role]}: {extractor['class']}, {extractor['checkpoint']}; resize: {extractor['resize']}")
-    lines += ["", f"All rows: {_list(common)}.", ""]
+    lines += ["", f"All rows: {_list(told)}.", ""]
     for label, row in rows.items():
         own = _list({name: value for name, value in row.items() if name not in common})
         lines.append(f"- {label}: {own or 'nothing else'}{_losses(results[label])}")
@@ -112,9 +125,9 @@ def footer(results: Mapping[str, RowResult], command: str, items: str, reference
 
 
 def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a `Row` and of its settings, ready to be read; what is empty is left out."""
+    """The fields of a `Row` and of its settings, ready to be read."""
     fields = {"weights": row["model"][:12], **row, **row["settings"]}
-    return {name: value for name, value in fields.items() if name not in ("model", "settings") and value != ""}
+    return {name: value for name, value in fields.items() if name not in ("model", "settings")}
 
 
 def _about_tracks(results: Mapping[str, RowResult], items: str) -> list[str]:
@@ -126,10 +139,11 @@ def _about_tracks(results: Mapping[str, RowResult], items: str) -> list[str]:
     clip = "CLIP-SIM: negative scores count as 0. " if rules["clamp_clip"] else "CLIP-SIM: negative scores count. "
     return [
         f"{' and '.join(counts)} tracks{_subjects(first['tracks'])} ({items}), the same noise for every row.",
-        f"Covered: subject found, with a score of at least {rules['threshold']:g}, in {covered} of the frames.",
+        f"Covered: subject found, with a score of at least {rules['threshold']:g}, in {covered} of the frames "
+        "in which it is wanted.",
         f"IoU: {iou}; mean over covered subjects, or over all with those not covered as 0.",
         f"{clip if 'text' in first['extractors'] else ''}tau: of the last step.",
-        f"In brackets: 95 % bootstrap interval over videos ({RESAMPLES:,} resamples).",
+        "In brackets: 95 % interval over videos, of CoV by Wilson's formula, of means by Student's t.",
     ]
 
 
@@ -186,11 +200,11 @@ def _video_distance(results: Mapping[str, RowResult]) -> str:
 
 
 def _interval(figure: Sequence[float] | None, percent: bool, sign: str = "-") -> str:
-    """sign: "+" writes it before positive numbers too."""
+    """sign: "+" writes it before positive numbers too. One video has a value, but no interval."""
     if figure is None:
         return "-"
-    value, low, high = (f"{100 * v:{sign}.1f}" if percent else f"{v:{sign}.3f}" for v in figure)
-    return f"{value} [{low}, {high}]"
+    value, *ends = (f"{100 * v:{sign}.1f}" if percent else f"{v:{sign}.3f}" for v in figure if v is not None)
+    return f"{value} [{', '.join(ends)}]" if ends else value
 
 
 def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -198,4 +212,8 @@ def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _list(settings: Mapping[str, Any]) -> str:
-    return ", ".join(f"{k} {' + '.join(v) if isinstance(v, list | tuple) else v}" for k, v in settings.items())
+    return ", ".join(f"no {k}" if v == "" else f"{k} {_value(v)}" for k, v in settings.items())
+
+
+def _value(value: Any) -> str:
+    return " + ".join(value) if isinstance(value, list | tuple) else str(value)

@@ -218,7 +218,7 @@ def test_latents_that_are_not_finite_are_told(loaded):
     evaluate("run", "--tracks", "1", "--methods", "plain", "--reference", "world:2", "--out", "nan")
     result = numbers("nan")["results"]["plain"]
     assert result["failed"] == ["trailblazer-static-0000", "trailblazer-moving-0000"]
-    assert result["splits"]["static"]["coverage"] == [0, 0, 0]
+    assert result["splits"]["static"]["coverage"][0] == 0
     assert "2 videos did not stay finite" in Path("nan/tables.md").read_text()
 
 

@@ -1,4 +1,4 @@
-"""Coverage, IoUs, centroid distance, AP50 and their intervals, against numbers worked out by hand."""
+"""Coverage, IoUs, centroid distance, AP50, against numbers worked out by hand."""
 
 import json
 import math
@@ -13,13 +13,12 @@ from adaptation.trajectory import Trajectory
 from evaluation.metrics.tracking import (
     ap50,
     areas,
-    bootstrap,
     centroid_distance,
     frame_ious,
     frame_miou,
     is_covered,
     judge_track,
-    mean_where,
+    needed,
     volume_iou,
 )
 
@@ -143,8 +142,20 @@ def test_all_figures_of_a_track_are_ready_for_json_and_leave_the_boxes_alone():
     [(24, "half", 13), (24, "count:8", 9), (16, "half", 9), (16, "count:8", 9), (8, "half", 5), (3, "count:0", 1)],
 )
 def test_covered_is_more_than_half_of_the_frames_or_more_than_a_count(frames, rule, least):
+    wanted = np.array([LEFT] * frames)
     for seen in range(frames + 1):
-        assert is_covered(np.array([LEFT] * seen + [NONE] * (frames - seen)), rule) is (seen >= least)
+        assert is_covered(wanted, np.array([LEFT] * seen + [NONE] * (frames - seen)), rule) is (seen >= least)
+
+
+def test_frames_in_which_no_box_is_wanted_do_not_count_for_coverage():
+    """Found exactly in the 12 of 24 frames that have a box is IoU 1 and covered; found in the 12 others is nothing."""
+    first, last = np.array([LEFT] * 12 + [NONE] * 12), np.array([NONE] * 12 + [LEFT] * 12)
+    figures = judge_track(first, first, 96, 128)
+    assert (figures["iou"], figures["covered"]) == (1, True)
+    assert not is_covered(first, last)
+    assert not is_covered(first, last, "count:0")
+    for seen in range(13):
+        assert is_covered(first, np.array([LEFT] * seen + [NONE] * (24 - seen))) is (seen >= 7)
 
 
 def test_what_cannot_be_compared_is_refused():
@@ -156,73 +167,4 @@ def test_what_cannot_be_compared_is_refused():
         volume_iou(np.array([NONE]), np.array([NONE]))
     for rule in ("most", "count:", "count:-1", "count:8.5"):
         with pytest.raises(ValueError, match=f"'half' or 'count:N'.*, not '{rule}'"):
-            is_covered(np.array([LEFT]), rule)
-
-
-# ---- Many videos ---------------------------------------------------------------------------------------------------
-
-IOU, COVERED = np.array([0.6, 0.2, 0.9]), np.array([True, True, False])
-
-
-def share(covered):
-    """(..., V) -> (...)."""
-    return covered.mean(-1)
-
-
-def test_a_mean_is_over_the_chosen():
-    assert mean_where(IOU, COVERED) == pytest.approx(0.4)  # (0.6 + 0.2) / 2
-    assert mean_where(IOU * COVERED, COVERED | True) == pytest.approx(0.8 / 3)  # (0.6 + 0.2 + 0) / 3
-
-
-def test_without_a_chosen_video_there_is_no_mean():
-    nothing = np.zeros(3, dtype=bool)
-    assert np.isnan(mean_where(IOU, nothing))
-    assert np.isnan(bootstrap(mean_where, IOU, nothing)).all()
-
-
-def test_values_that_are_not_chosen_may_be_anything():
-    assert mean_where(np.array([1.0, np.nan, 3.0]), np.array([True, False, True])) == 2
-
-
-@settings(deadline=None, max_examples=50)
-@given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=9), st.integers(1, 4))
-def test_one_call_serves_all_resamples(videos, rows):
-    """A mean over the last axis equals itself row by row, and that over all = share x that over the chosen."""
-    iou, covered = map(np.array, zip(*videos, strict=True))
-    drawn = np.random.default_rng(0).integers(len(videos), size=(rows, len(videos)))
-    row_by_row = [mean_where(iou[row], covered[row]) for row in drawn]
-    np.testing.assert_allclose(mean_where(iou[drawn], covered[drawn]), row_by_row, rtol=0, atol=1e-12)
-    product = covered.mean() * np.nan_to_num(mean_where(iou, covered))
-    assert mean_where(iou * covered, covered | True) == pytest.approx(product, abs=1e-12)
-
-
-# ---- Intervals -----------------------------------------------------------------------------------------------------
-
-
-def test_intervals_by_hand():
-    # One of two videos covered: a resample covers 0, 1/2 or 1 with chances 1/4, 1/2, 1/4, so 95 % need all three.
-    assert bootstrap(share, np.array([True, False])) == (0, 1)
-    assert bootstrap(share, np.array([True] * 5)) == (1, 1)
-    # A resample without the covered video has no mean over covered ones; all others have 0.6.
-    assert bootstrap(mean_where, np.array([0.6, 0.9]), np.array([True, False])) == (0.6, 0.6)
-
-
-def test_the_interval_of_a_mean_is_that_of_the_normal_law():
-    """100 values: mean +- 1.96 s / 10."""
-    values = np.random.default_rng(1).standard_normal(100)
-    half = 1.96 * values.std() / 10
-    low, high = bootstrap(lambda v: v.mean(-1), values)
-    assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.05 * half)
-
-
-def test_an_interval_is_repeatable_and_pairs_its_columns():
-    assert bootstrap(mean_where, IOU, COVERED) == bootstrap(mean_where, IOU, COVERED)
-    assert bootstrap(lambda a, b: (a - b).mean(-1), IOU, IOU) == (0, 0)  # the same videos in both columns
-    low, high = bootstrap(mean_where, IOU, COVERED, seed=1)
-    assert (low, high) == (0.2, 0.6)  # 0.9 is never chosen, whichever videos are drawn
-
-
-def test_columns_of_other_videos_are_refused():
-    for columns in ([IOU, COVERED[:2]], [IOU[:0], COVERED[:0]], [IOU[None], COVERED[None]]):
-        with pytest.raises(ValueError, match="columns need the same videos, at least 1"):
-            bootstrap(mean_where, *columns)
+            needed(rule, 8)

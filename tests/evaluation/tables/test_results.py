@@ -10,6 +10,7 @@ import torch
 
 from evaluation.benchmarks.items import Item, make_item
 from evaluation.extractors.stand_ins import ColourDetector
+from evaluation.metrics.intervals import mean_interval, share_interval
 from evaluation.tables.making import Suite, make_video, measure_video
 from evaluation.tables.results import Rules, best_boxes_over, distances, judge_item, own_jedi, reduce_row, summarize
 
@@ -52,9 +53,10 @@ def test_a_painted_box_is_found_where_it_is(store, row, erased, covered, iou):
     assert (track["detections"], track["covered"]) == (24 - erased, bool(covered))
     assert track["iou"] == pytest.approx(iou, rel=1e-12)
     assert track["centroid_distance"] == 0
-    assert summary["coverage"] == [covered] * 3
-    assert summary["miou_covered"] == (pytest.approx([iou] * 3, rel=1e-12) if covered else None)
-    assert summary["miou_all"] == pytest.approx([iou * covered] * 3, rel=1e-12)
+    assert summary["coverage"][0] == covered
+    one = (pytest.approx(iou, rel=1e-12), None, None)  # a single video has no interval
+    assert summary["miou_covered"] == (one if covered else None)
+    assert summary["miou_all"] == (one if covered else (0, None, None))
 
 
 # ---- One video -------------------------------------------------------------------------------------------------------
@@ -138,21 +140,22 @@ def test_a_summary_is_over_those_it_speaks_of():
     tracks = [track(0.6, True, id="A", tau=0.25), track(0.2, True, id="B", tau=0.75), last]
     summary = summarize(tracks)
     assert (summary["tracks"], summary["covered"]) == (3, 2)
-    values = {name: interval[0] for name, interval in summary.items() if isinstance(interval, list)}
+    values = {name: interval[0] for name, interval in summary.items() if isinstance(interval, tuple)}
     assert values["coverage"] == pytest.approx(2 / 3)
     assert values["miou_covered"] == pytest.approx(0.4)
     assert values["miou_all"] == pytest.approx(0.8 / 3)
     assert values["tau"] == 0.5  # of the two that have one
     assert values["clip_sim"] == 1.0
-    # Of 27 equal draws of three, 1 has no covered track and 1 has three times C: both ends are beyond 2.5 %.
-    assert summary["coverage"][1:] == [0, 1]
-    assert summary["miou_covered"][1:] == pytest.approx([0.2, 0.6])
+    assert summary["miou_covered"] == mean_interval(np.array([0.6, 0.2]), ["A", "B"])
+    assert summary["miou_all"] == mean_interval(np.array([0.6, 0.2, 0]), ["A", "B", "C"])
+    assert summary["coverage"] == share_interval(np.array([True, True, False]), ["A", "B", "C"])
 
 
 def test_what_no_track_has_is_none():
     summary = summarize([track(0.9, False, tau=None, clip_sim=None)] * 2)
     assert (summary["miou_covered"], summary["tau"], summary["clip_sim"]) == (None, None, None)
-    assert (summary["coverage"], summary["miou_all"]) == ([0, 0, 0], [0, 0, 0])
+    assert summary["coverage"][0] == 0
+    assert summary["miou_all"] == (0, None, None)
 
 
 # ---- Distances -------------------------------------------------------------------------------------------------------
@@ -212,7 +215,7 @@ def test_a_row_tells_its_rules_and_extractors(store, pipeline, item, row, suite)
     }  # fmt: skip
     assert result["extractors"] == suite.describe()
     assert (result["missing"], result["failed"]) == ([], [])
-    assert result["splits"]["moving"]["clip_sim"] == [20, 20, 20]  # -10, 20, 30, 40, not clamped
+    assert result["splits"]["moving"]["clip_sim"] == (20, None, None)  # -10, 20, 30, 40, not clamped
     assert result["distances"]["fid"] == pytest.approx(0, abs=1e-6)  # the row's own frames
     assert result["distances"]["videos"] == {"ours": 1, "reference": 2, "dimensions": 3}
     assert result["row"]["model"] == "0123456789abcdef"
@@ -248,8 +251,8 @@ def test_a_missing_video_is_an_error_or_listed(store, pipeline, item, row, suite
         reduce_row(store, suite, [item, lost], row, Rules())
     result = reduce_row(store, suite, [item, lost], row, Rules(), allow_missing=True)
     assert (result["missing"], result["failed"]) == (["lost"], [])
-    assert result["splits"]["static"]["coverage"] == [0, 0, 0]  # counted, not dropped
-    assert result["splits"]["moving"]["coverage"] == [1, 1, 1]
+    assert result["splits"]["static"]["coverage"][0] == 0  # counted, not dropped
+    assert result["splits"]["moving"]["coverage"][0] == 1
 
 
 def test_the_users_features_are_asked_for_of_videos_that_are_there(store, pipeline, item, row, suite, tmp_path):
@@ -285,5 +288,5 @@ def test_latents_that_were_not_finite_count_as_not_covered(store, pipeline, item
     measure_video(store, suite, item, row)
     result = reduce_row(store, suite, [item], row, Rules(), {"frames": torch.zeros(2, 3), "videos": torch.zeros(2, 3)})
     assert (result["missing"], result["failed"]) == ([], [item.id])
-    assert result["splits"]["moving"]["miou_all"] == [0, 0, 0]
+    assert result["splits"]["moving"]["miou_all"] == (0, None, None)
     assert result["distances"] == {}  # no frame is left to compare

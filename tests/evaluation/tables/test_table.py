@@ -81,10 +81,13 @@ def test_table_1_has_the_papers_columns_and_a_row_for_each_method():
 
 
 def test_further_figures_leave_out_what_no_row_has():
-    head, _, row = conditional_table({"mask": result()}, FURTHER).splitlines()
+    words, table = conditional_table({"mask": result()}, FURTHER).split("\n\n")
+    head, _, row = table.splitlines()
     assert cells(head)[1:5] == ["Static: mIoU-all %", "Static: CD %", "Static: AP50 %", "Static: tau"]
     assert len(cells(head)) == 1 + 2 * 4  # no latent std
     assert cells(row)[2:5] == ["21.9 [10.0, 30.0]", "50.0 [25.0, 75.0]", "0.500 [0.400, 0.600]"]
+    assert [line.split(":")[0] for line in words.splitlines()] == ["CD", "AP50"]  # said where they are shown
+    assert "CD" not in conditional_table({"mask": result()})
 
 
 def test_what_one_row_lacks_is_a_dash_and_not_a_zero():
@@ -121,7 +124,14 @@ def test_what_a_row_adds_has_a_sign_and_says_to_what():
     assert cells(row) == [
         "mask minus plain", "+12.5 [+12.5, +12.5]", "-0.250 [-0.250, -0.250]", "+0.0 [+0.0, +0.0]", "-"
     ]  # fmt: skip
+    assert "These are 3 comparisons, none corrected for the others" in sentences
     assert differences_table({"mask": more}) == ""
+
+
+def test_one_video_has_a_value_and_no_interval():
+    alone = {**FIGURES, "clip_sim": [31.4, None, None], "coverage": [1, 0.2, 1]}
+    *_, row = conditional_table({"mask": result(figures=alone)}).splitlines()
+    assert cells(row)[1:3] == ["31.400", "100.0 [20.0, 100.0]"]
 
 
 def test_the_footer_counts_videos_and_subjects_apart():
@@ -146,7 +156,7 @@ def test_the_footer_tells_the_command_and_every_setting():
     text = footer(results, "python -m evaluation run", ITEMS, "4 videos of kingdom")
     assert "Made by `python -m evaluation run`." in text
     assert f"2 static and 3 moving tracks ({ITEMS}), the same noise for every row." in text
-    assert "with a score of at least 0.1, in more than half of the frames." in text
+    assert "with a score of at least 0.1, in more than half of the frames in which it is wanted." in text
     assert "IoU: of a video's volume; mean over covered subjects" in text
     assert "negative scores count as 0" in text
     assert "Distances to 4 videos of kingdom: FID and KID from 8 frames and 16, 4 dimensions; " in text
@@ -169,10 +179,10 @@ def test_the_footer_tells_other_rules_and_what_differs_beside_settings():
     one, other = result(rules=rules), result(rules=rules)
     other["row"] |= {"model": "f" * 64, "negative_prompt": "blurry"}
     text = footer({"mask": one, "other": other}, "x", ITEMS)
-    assert "a score of at least 0.25, in more than 8 of the frames" in text
+    assert "a score of at least 0.25, in more than 8 of the frames in which it is wanted" in text
     assert "IoU: mean over the frames in which the subject is found; " in text
     assert "CLIP-SIM: negative scores count. " in text
-    assert "- mask: weights 0123456789ab" in text
+    assert "- mask: weights 0123456789ab, no negative_prompt" in text
     assert "- other: weights ffffffffffff, negative_prompt blurry" in text
     assert "Distances" not in text
 
