@@ -5,6 +5,7 @@ Whatever is wrong with a file is a CheckpointError, one sentence that names the 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import pickle
 import warnings
@@ -72,6 +73,15 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise CheckpointError(f"{path} holds a JSON {type(value).__name__} where an object belongs; download it again")
     return value
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 # Which files

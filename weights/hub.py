@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
 
+from weights.download import Listing, cached_sizes, cached_snapshot, download, list_files
 from weights.files import (
     OPTIONAL,
     REQUIRED,
@@ -15,7 +17,6 @@ from weights.files import (
     CheckpointError,
     check_folder,
     choose_weights,
-    one_line,
     shards,
     weight_files,
 )
@@ -54,87 +55,49 @@ def fetch_settings(repo: str, revision: str | None) -> Path:
     cached = cached_snapshot(repo, revision)
     if cached is not None and all((cached / name).is_file() for name in REQUIRED):
         return cached
-    return download(repo, revision, [*REQUIRED, *OPTIONAL])
+    listing = list_files(repo, revision)
+    return download(listing, settings_of(listing))
 
 
 def fetch(repo: str, revision: str | None, half: bool) -> Path:
     """The snapshot of a hub repository, only with the files that are read here. A cached one needs no network."""
     cached = cached_snapshot(repo, revision)
-    if cached is not None and is_whole(cached, half):
+    if cached is not None and is_whole(cached, half, cached_sizes(repo, revision)):
         return cached
-    names = list_files(repo, revision)
-    absent = [name for name in REQUIRED if name not in names]
-    if absent:
-        raise CheckpointError(f"{repo} on the hub is no checkpoint of this form, it has no {absent[0]}; take another")
-    settings = [name for name in (*REQUIRED, *OPTIONAL) if name in names]
-    weights = [f"{part}/{choose_weights(part, inside(part, names), half, repo)}" for part in STEMS]
+    listing = list_files(repo, revision)
+    settings = settings_of(listing)
+    weights = [f"{part}/{choose_weights(part, inside(part, listing.files), half, repo)}" for part in STEMS]
     indices = [name for name in weights if name.endswith(".json")]
-    folder = download(repo, revision, settings + indices)
-    for index in indices:  # only now it is known which files it names
-        weights += [f"{Path(index).parent}/{shard.name}" for shard in shards(folder / index)]
-    return download(repo, revision, settings + weights)
+    if indices:  # only then is it known which files they name
+        folder = download(listing, settings + indices)
+        weights += [f"{Path(index).parent}/{shard.name}" for index in indices for shard in shards(folder / index)]
+    return download(listing, settings + weights)
 
 
-def inside(part: str, names: list[str]) -> set[str]:
+def settings_of(listing: Listing) -> list[str]:
+    """Names of a repository's configs and vocabulary."""
+    absent = [name for name in REQUIRED if name not in listing.files]
+    if absent:
+        raise CheckpointError(
+            f"{listing.repo} on the hub is no checkpoint of this form, it has no {absent[0]}; take another"
+        )
+    return [name for name in (*REQUIRED, *OPTIONAL) if name in listing.files]
+
+
+def inside(part: str, names: Iterable[str]) -> set[str]:
     """Names of the files directly in a part's folder."""
     return {name.removeprefix(f"{part}/") for name in names if name.startswith(f"{part}/")}
 
 
-def is_whole(folder: Path, half: bool) -> bool:
-    """Whether nothing is missing from a snapshot, whose download may have been interrupted."""
+def is_whole(folder: Path, half: bool, sizes: Mapping[str, int]) -> bool:
+    """Whether nothing is missing from a snapshot, whose download may have been interrupted, and nothing cut short.
+
+    sizes: bytes of its files, as far as they are known
+    """
     try:
         check_folder(folder)
-        return all(weight_files(folder, part, half) for part in STEMS)
+        files = [folder / name for name in REQUIRED]
+        files += [path for part in STEMS for path in weight_files(folder, part, half)]
     except CheckpointError:
         return False
-
-
-def cached_snapshot(repo: str, revision: str | None) -> Path | None:
-    """What is on this machine of a repository, or None. Asks no network."""
-    import huggingface_hub
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
-    try:
-        return Path(huggingface_hub.snapshot_download(repo, revision=revision, local_files_only=True))
-    except LocalEntryNotFoundError as error:
-        # Newer versions report that files of the repository are missing; most of them are not for us.
-        return Path(error.snapshot_path) if hasattr(error, "snapshot_path") else None
-    except Exception as error:  # the hub's library and the network below it have no common kind of error
-        raise refused(repo, revision, error) from error
-
-
-def list_files(repo: str, revision: str | None) -> list[str]:
-    """All files of a repository on the hub."""
-    import huggingface_hub
-
-    try:
-        found = huggingface_hub.HfApi().model_info(repo, revision=revision)  # tries once; listing files tries for long
-        return [file.rfilename for file in found.siblings]
-    except Exception as error:
-        raise refused(repo, revision, error) from error
-
-
-def download(repo: str, revision: str | None, names: list[str]) -> Path:
-    """These files of a repository, from the cache where they are in it."""
-    import huggingface_hub
-
-    try:
-        return Path(huggingface_hub.snapshot_download(repo, revision=revision, allow_patterns=names))
-    except Exception as error:
-        raise refused(repo, revision, error) from error
-
-
-def refused(repo: str, revision: str | None, error: Exception) -> CheckpointError:
-    """One sentence on why the hub did not give us a repository."""
-    from huggingface_hub import errors
-
-    if isinstance(error, errors.GatedRepoError):
-        return CheckpointError(f"{repo} asks for consent to its terms; accept them on the hub and log in")
-    if isinstance(error, errors.RepositoryNotFoundError):
-        return CheckpointError(f"{repo} is neither a folder here nor a public repository on the hub; check the name")
-    if isinstance(error, errors.RevisionNotFoundError):
-        return CheckpointError(f"{repo} on the hub has no revision {revision!r}; check what follows the @")
-    return CheckpointError(
-        f"{repo} is not a folder, not whole in the cache, and cannot be fetched from the hub ({one_line(error)}); "
-        "check the network, or give the folder of a downloaded checkpoint"
-    )
+    return all(sizes.get(p.relative_to(folder).as_posix(), p.stat().st_size) == p.stat().st_size for p in files)

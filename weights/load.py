@@ -28,6 +28,7 @@ from weights.files import (
     CheckpointError,
     blame,
     check_folder,
+    hash_file,
     one_line,
     open_weights,
     read_json,
@@ -137,11 +138,7 @@ def fingerprint(folder: Path, weights: Iterable[str]) -> str:
     `sha256sum NAMES... | sha256sum`, the names sorted."""
     lines = hashlib.sha256()
     for name in sorted(weights):
-        digest = hashlib.sha256()
-        with (Path(folder) / name).open("rb") as file:
-            while block := file.read(2**20):
-                digest.update(block)
-        lines.update(f"{digest.hexdigest()}  {name}\n".encode())
+        lines.update(f"{hash_file(Path(folder) / name)}  {name}\n".encode())
     return lines.hexdigest()
 
 

@@ -11,8 +11,9 @@ import torch
 from PIL import Image
 from torch import nn
 
+from weights.download import cached_snapshot, download, list_files
 from weights.files import CheckpointError, one_line, read_json, shards
-from weights.hub import HUB_NAME, cached_snapshot, download, list_files
+from weights.hub import HUB_NAME
 from weights.load import fingerprint
 
 CONFIG_FILE = "config.json"
@@ -69,17 +70,18 @@ def fetch(repo: str, revision: str | None) -> Path:
     cached = cached_snapshot(repo, revision)
     if cached is not None and (cached / CONFIG_FILE).is_file() and weight_files(cached):
         return cached
-    names = list_files(repo, revision)
+    listing = list_files(repo, revision)
+    names = listing.files
     weights = [name for name in WEIGHT_FILES if name in names][:1]
     if CONFIG_FILE not in names or not weights:
         raise CheckpointError(
             f"{repo} on the hub has no {CONFIG_FILE} with {WEIGHT_FILES[0]} or {WEIGHT_FILES[2]}; take another"
         )
     settings = [name for name in names if "/" not in name and name.endswith((".json", ".txt"))]
-    folder = download(repo, revision, settings)
+    folder = download(listing, settings)
     if weights[0] in settings:  # an index: only now it is known which files it names
         weights = [path.name for path in shards(folder / weights[0])]
-    return download(repo, revision, settings + weights)
+    return download(listing, settings + weights)
 
 
 def weight_files(folder: Path) -> list[str]:

@@ -10,6 +10,7 @@ from evaluation.tables import making
 from evaluation.tables.making import Suite
 from evaluation.tables.store import Row, Store
 from sampling.generate import recommended
+from tests.hub import hub  # noqa: F401  (a fixture)
 from tests.small import ball, pipeline  # noqa: F401  (fixtures)
 
 

@@ -1,23 +1,21 @@
 """Where networks come from, and that none is used with weights of its own making."""
 
-import fnmatch
 import json
 import shutil
 import sys
 from types import SimpleNamespace
 
-import huggingface_hub
 import pytest
 import torch
 import transformers
-from huggingface_hub import constants, errors
+from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 
 from evaluation.extractors import pretrained
 from evaluation.extractors.pretrained import find, load_image_processor, load_model
+from tests.helpers import file_names
 from weights.files import CheckpointError
 
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
 SETTINGS = ["config.json", "merges.txt", "preprocessor_config.json", "vocab.json"]
 OTHERS = ["README.md", "flax_model.msgpack", "onnx/config.json", "tf_model.h5"]
 
@@ -40,32 +38,10 @@ def copy(clip, tmp_path):
     return shutil.copytree(clip, tmp_path / "clip")
 
 
-@pytest.fixture
-def hub(tmp_path, monkeypatch):
-    """The hub's library with one repository of these names, which notes what is asked of it."""
-    library = SimpleNamespace(names=[], asked=[], error=None, cache=tmp_path / "snapshots" / COMMIT)
-
-    def model_info(repo, *, revision=None):
-        library.asked.append(f"list {repo} {revision}")
-        if library.error:
-            raise library.error
-        return SimpleNamespace(siblings=[SimpleNamespace(rfilename=name) for name in library.names])
-
-    def snapshot_download(repo, *, revision=None, allow_patterns=None, local_files_only=False):
-        if local_files_only and not library.cache.exists():
-            raise errors.LocalEntryNotFoundError("not in the cache")
-        for name in [] if local_files_only else library.names:
-            if any(fnmatch.fnmatch(name, pattern) for pattern in allow_patterns):
-                path = library.cache / name
-                path.parent.mkdir(parents=True, exist_ok=True)
-                shards = {"weight_map": {"a": "1.safetensors", "b": "2.safetensors"}}
-                path.write_text(json.dumps(shards) if "index" in name else "{}")
-        return str(library.cache)
-
-    library.fetched = lambda: sorted(p.relative_to(library.cache).as_posix() for p in library.cache.rglob("*.*"))
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
-    monkeypatch.setattr(huggingface_hub, "HfApi", lambda: SimpleNamespace(model_info=model_info))
-    return library
+def contents(*names: str) -> dict[str, str]:
+    """Files that differ from each other; an index names the first two shards."""
+    index = json.dumps({"weight_map": {"a": "1.safetensors", "b": "2.safetensors"}})
+    return {name: index if "index" in name else name for name in names}
 
 
 # ---- Finding -------------------------------------------------------------------------------------------------------
@@ -90,20 +66,19 @@ def test_a_folder_is_named_by_its_content(clip, copy, tmp_path):
     ],
 )
 def test_only_what_is_read_is_fetched_and_only_once(hub, there, fetched):
-    hub.names = [*SETTINGS, *OTHERS, *there]
+    commit = hub.put("owner/name", contents(*SETTINGS, *OTHERS, *there), "v2")
     found = find("owner/name@v2")
-    assert hub.fetched() == sorted([*SETTINGS, *fetched])
-    assert (found.name, found.revision, found.folder) == ("owner/name", COMMIT, hub.cache)
-    assert hub.asked == ["list owner/name v2"]
-    hub.error = ConnectionError("no network")
+    assert hub.fetched() == file_names(found.folder) == sorted([*SETTINGS, *fetched])
+    assert (found.name, found.revision, found.folder.name) == ("owner/name", commit, commit)
+    hub.refusal = 503, ""
     assert find("owner/name@v2") == found
-    (hub.cache / fetched[0]).unlink()
-    with pytest.raises(CheckpointError, match=r"^owner/name .*cannot be fetched from the hub"):
+    (found.folder / fetched[0]).unlink()
+    with pytest.raises(CheckpointError, match=r"^owner/name .*cannot be fetched from http://127.0.0.1"):
         find("owner/name@v2")  # an interrupted download is not taken for a whole one
 
 
 def test_another_kind_of_repository(hub):
-    hub.names = ["config.json", "README.md"]
+    hub.put("owner/name", contents("config.json", "README.md"))
     with pytest.raises(CheckpointError, match=r"^owner/name on the hub has no config.json with model.safetensors or"):
         find("owner/name")
 
@@ -112,7 +87,7 @@ def test_without_network_and_cache(tmp_path, monkeypatch):
     """The hub's own library, told to stay offline."""
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(CheckpointError, match=r"^google/owlvit-large-patch14 .*cannot be fetched.*check the network"):
+    with pytest.raises(CheckpointError, match=r"^google/owlvit-large-patch14 .*HF_HUB_OFFLINE forbids to fetch"):
         find("google/owlvit-large-patch14")
 
 
