@@ -2,7 +2,8 @@
 
 Every method makes the same videos: random box tracks, held-out prompts, the same noise; subjects are found by colour.
 What is under OUT/runs already is not made again, so an interrupted run goes on where it stopped (after a change of the
-code, delete that folder). `--sweep c_g=5,20 frozen_steps=4,8` tries each combination over one method. Needs scipy.
+code, delete that folder). `--sweep c_g=5,20 frozen_steps=4,8` tries each combination over one method. `--base paper`
+gives all rows the paper's values where they else have the checkpoint's. Needs scipy.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-from dataclasses import fields, replace
+from collections.abc import Mapping
+from dataclasses import asdict, fields, replace
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -22,7 +24,7 @@ from tqdm import tqdm
 
 from app.ending import exit_code
 from app.running import HOW
-from evaluation.benchmarks.items import make_items, name_items
+from evaluation.benchmarks.items import FORMS, make_items, name_items
 from evaluation.benchmarks.tracks import SPLITS
 from evaluation.extractors.stand_ins import ColourDetector, see
 from evaluation.options import count, memory, shard
@@ -32,7 +34,7 @@ from evaluation.tables.store import Row, Store, share, worker, worker_device
 from evaluation.tables.table import ADDED, conditional_table, differences_table, footer
 from sampling.generate import Pipeline
 from sampling.methods import METHODS, method_settings
-from sampling.settings import COUNTS, FLAGS, NUMBERS, SUBSETS, SamplingSettings
+from sampling.settings import COUNTS, FLAGS, NUMBERS, SUBSETS, SamplingSettings, preset
 from storage import write_bytes
 from weights.load import load_pipeline
 
@@ -56,10 +58,12 @@ def ablate(arguments: argparse.Namespace) -> None:
     pipeline = load_pipeline(arguments.model, worker_device(arguments.device))
     pipeline.unet.checkpoint_activations = arguments.checkpoint_activations
     how = {name: getattr(arguments, name) for name in HOW}
-    settings = make_rows(pipeline, arguments.methods, arguments.sweep)
+    given = asdict(preset("paper")) if arguments.base == "paper" else {}
+    given |= dict(arguments.set or [])
+    settings = make_rows(pipeline, arguments.methods, arguments.sweep, given)
     frames = pipeline.defaults.frames
     splits = [split for split in SPLITS if split in arguments.split]
-    items = make_items("trailblazer", "tiny", arguments.tracks, frames, splits=splits, first=arguments.first)
+    items = make_items(arguments.form, "tiny", arguments.tracks, frames, splits=splits, first=arguments.first)
     mine = share(items, arguments.shard)
     rows = {label: Row.of(pipeline, s, frames) for label, s in settings.items()}
     check_plans(pipeline, mine, rows, **how)
@@ -85,13 +89,18 @@ def ablate(arguments: argparse.Namespace) -> None:
 # ---- Which videos --------------------------------------------------------------------------------------------------
 
 
-def make_rows(pipeline: Pipeline, methods: list[str] | None, sweep: list[Sweep] | None) -> dict[str, SamplingSettings]:
-    """Settings by label: of the methods, or of each combination of a sweep's values over its one method."""
+def make_rows(
+    pipeline: Pipeline, methods: list[str] | None, sweep: list[Sweep] | None, given: Mapping[str, Any]
+) -> dict[str, SamplingSettings]:
+    """Settings by label: of the methods, or of each combination of a sweep's values over its one method.
+
+    given: settings that count in place of the checkpoint's, for all that a method leaves open
+    """
     if not sweep:
-        return method_settings(pipeline, methods or METHODS)
+        return method_settings(pipeline, methods or METHODS, given)
     if len(methods or ["full"]) != 1:
         raise ValueError(f"a sweep is over one method, not over {', '.join(methods)}")
-    (base,) = method_settings(pipeline, methods or ["full"]).values()
+    (base,) = method_settings(pipeline, methods or ["full"], given).values()
     names, values = zip(*sweep, strict=True)
     if len(set(names)) < len(names):
         raise ValueError(f"a sweep names each setting once, not {', '.join(names)}")
@@ -100,11 +109,13 @@ def make_rows(pipeline: Pipeline, methods: list[str] | None, sweep: list[Sweep] 
 
 
 def table_name(arguments: argparse.Namespace) -> str:
-    """MODEL-methods.md, or MODEL-sweep-FIELDS.md with the swept method in front of the fields unless it is full."""
+    """MODEL-methods.md, or MODEL-sweep-FIELDS.md with the swept method in front of the fields unless it is full;
+    with the base in front of all, unless it is the checkpoint's own settings."""
     words = ["methods"]
     if arguments.sweep:
         words = ["sweep", *(m for m in arguments.methods or [] if m != "full"), *(name for name, _ in arguments.sweep)]
-    return "-".join([Path(arguments.model).name, *words]) + ".md"
+    base = [] if arguments.base == "checkpoint" else [arguments.base]
+    return "-".join([Path(arguments.model).name, *base, *words]) + ".md"
 
 
 def _show(value: Any) -> str:
@@ -127,6 +138,14 @@ def _sweep(text: str) -> Sweep:
     return name, parsed
 
 
+def _setting(text: str) -> tuple[str, Any]:
+    """name=value."""
+    name, values = _sweep(text)
+    if len(values) != 1:
+        raise argparse.ArgumentTypeError(f"must be a setting and one value, name=value, got {text!r}")
+    return name, values[0]
+
+
 def _value(name: str, text: str) -> Any:
     if name in FLAGS:
         return {"true": True, "false": False}[text]
@@ -147,6 +166,9 @@ def build_parser() -> argparse.ArgumentParser:
     add("--tracks", default=32, type=count, metavar="N", help="box tracks in each split (32)")
     add("--methods", nargs="+", metavar="NAME", help=f"rows (all): {', '.join(METHODS)}")
     add("--sweep", nargs="+", type=_sweep, metavar="NAME=V1,V2", help="settings to vary, over full unless --methods")
+    add("--base", choices=("checkpoint", "paper"), default="checkpoint", help="whose values count where a row has none")
+    add("--set", nargs="+", type=_setting, metavar="NAME=V", help="settings that count in place of the base's")
+    add("--form", choices=FORMS, default=FORMS[0], help="of the random boxes (%(default)s)")
     add("--first", default=0, type=int, metavar="N", help="number of the first track, to measure on others")
     add("--split", nargs="+", choices=SPLITS, default=SPLITS)
     add("--shard", type=shard, metavar="I/N", help="every N-th video only; under torchrun it is known")

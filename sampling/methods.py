@@ -25,7 +25,7 @@ METHODS = (
 def method_settings(
     pipeline: Pipeline, methods: Iterable[str], given: Mapping[str, Any] | None = None
 ) -> dict[str, SamplingSettings]:
-    """Settings for each name: a preset, or a preset with its `prior_gradient` in brackets.
+    """Settings for each name: a preset, or a preset with one choice in brackets, as mask-norm[joint] or full[tweedie].
 
     given: settings that count in place of the checkpoint's, for all that a method leaves open.
     """
@@ -34,6 +34,12 @@ def method_settings(
 
 
 def _settings(method: str, base: SamplingSettings) -> SamplingSettings:
-    if match := re.fullmatch(r"(?P<name>.+)\[(?P<gradient>.+)\]", method):
-        return replace(preset(match["name"], base), prior_gradient=match["gradient"])
-    return preset(method, base)
+    match = re.fullmatch(r"(?P<name>.+)\[(?P<choice>.+)\]", method)
+    if match is None:
+        return preset(method, base)
+    settings = preset(match["name"], base)
+    for name, words in CHOICES.items():  # no word is a choice of two settings
+        if match["choice"] in words:
+            return replace(settings, **{name: match["choice"]})
+    choices = ", ".join(word for words in CHOICES.values() for word in words)
+    raise ValueError(f"what stands in brackets must be one of {choices}, got {method!r}")

@@ -13,6 +13,7 @@ from evaluation.benchmarks.items import make_item
 from evaluation.tables import making
 from evaluation.tables.store import Store
 from sampling.generate import generate, recommended
+from sampling.settings import preset
 
 SMALL = ["--tracks", "2", "--methods", "plain", "mask", "--out", "results"]
 
@@ -170,10 +171,20 @@ def test_a_sweep_varies_one_method(loaded):
 )
 def test_values_of_a_sweep_have_their_settings_kind(pipeline, sweep, name, values, labels):
     arguments = ablate.build_parser().parse_args(["--sweep", sweep, "--methods", "mask-norm"])
-    rows = ablate.make_rows(pipeline, arguments.methods, arguments.sweep)
+    rows = ablate.make_rows(pipeline, arguments.methods, arguments.sweep, {})
     assert list(rows) == labels
     assert list(rows.values()) == [replace(recommended(pipeline, "mask-norm"), **{name: value}) for value in values]
     assert ablate.table_name(arguments) == f"tiny-sweep-mask-norm-{name}.md"
+
+
+def test_rows_may_stand_on_the_papers_values_and_on_some_of_ones_own(loaded):
+    own = ["--base", "paper", "--set", "steps=1", "c_g=0", "--methods", "mask", "mask-norm[joint]"]
+    assert ablate.main(["--tracks", "1", "--split", "static", "--out", "results", *own]) == 0
+    text = Path("results/tiny-paper-methods.md").read_text()
+    assert "steps 1, guidance_scale 9.0" in text  # the checkpoint says 2 and 2.0
+    rows = Store(Path("results/runs")).rows()
+    assert rows["mask"].settings == preset("mask", replace(preset("paper"), steps=1))
+    assert (rows["mask"].settings.axis, rows["mask-norm[joint]"].settings.axis) == (preset("paper").axis, "joint")
 
 
 def test_latents_that_are_not_finite_count_as_no_subject(loaded):
@@ -195,6 +206,7 @@ def test_latents_that_are_not_finite_count_as_no_subject(loaded):
         ("--methods fuller", "method must be one of"),
         ("--methods plain mask --sweep c_g=1", "a sweep is over one method, not over plain, mask"),
         ("--sweep c_g=1 c_g=2", "a sweep names each setting once, not c_g, c_g"),
+        ("--set c_g=1,2", "must be a setting and one value, name=value, got 'c_g=1,2'"),
         ("--sweep cg=1", "must be a setting and its values, name=v1,v2, got 'cg=1'"),
         ("--sweep c_g", "has a value that c_g cannot take: 'c_g'"),
         ("--sweep axis=joint,all", "has a value that axis cannot take"),

@@ -6,7 +6,7 @@ import pytest
 
 from sampling.generate import recommended
 from sampling.methods import METHODS, method_settings
-from sampling.settings import PRESETS
+from sampling.settings import CHOICES, PRESETS
 from tests.small import pipeline  # noqa: F401  (a fixture)
 
 
@@ -26,6 +26,18 @@ def test_brackets_choose_the_gradient(pipeline):
     assert settings["full"] == settings["full[tweedie]"]
     assert settings["full[text-half]"] == replace(settings["full"], prior_gradient="text-half")
     assert settings["paper"].prior_gradient == "unet"
+
+
+def test_brackets_may_hold_the_choice_of_any_setting(pipeline):
+    settings = method_settings(pipeline, ["mask-norm", "mask-norm[joint]", "mask-norm[channel]", "mask[background]"])
+    assert {name: s.axis for name, s in settings.items() if "[" in name} == {
+        "mask-norm[joint]": "joint",
+        "mask-norm[channel]": "channel",
+        "mask[background]": settings["mask-norm"].axis,
+    }
+    assert settings["mask[background]"].start_token == "background"
+    words = [word for choices in CHOICES.values() for word in choices]
+    assert len(set(words)) == len(words)  # so that a word alone says which setting is meant
 
 
 def test_what_is_given_counts_where_a_method_leaves_it_open(pipeline):
