@@ -1,7 +1,6 @@
 """How far two sets of features lie apart: FID, KID and JEDi, in float64.
 
-X (n, D) and Y (m, D) hold a feature vector in each row: of a frame for FID and KID, of a video for JEDi. FID and JEDi
-need only sums over the rows, which `Moments` adds up over batches and machines; KID needs the features themselves.
+X (n, D) and Y (m, D) hold a feature vector in each row: of a frame for FID and KID, of a video for JEDi.
 """
 
 import warnings
@@ -9,36 +8,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-
-
-@dataclass(frozen=True, eq=False)
-class Moments:
-    """Sums over n feature vectors; `a + b` are those of both sets together."""
-
-    n: int
-    total: Tensor  # (D,) sum of x
-    outer: Tensor  # (D, D) sum of x x^T
-
-    @classmethod
-    def of(cls, features: Tensor) -> "Moments":
-        """Of features (n, D), n >= 1."""
-        X = _checked(features)
-        return cls(len(X), X.sum(0), X.T @ X)
-
-    def __add__(self, other: "Moments") -> "Moments":
-        _expect_same_dimensions(len(self.total), len(other.total))
-        return Moments(self.n + other.n, self.total + other.total, self.outer + other.outer)
-
-    @property
-    def mean(self) -> Tensor:
-        return self.total / self.n
-
-    @property
-    def covariance(self) -> Tensor:
-        """Unbiased, (D, D)."""
-        _expect_several(self.n)
-        return (self.outer - self.n * torch.outer(self.mean, self.mean)) / (self.n - 1)
-
 
 # ---- FID (Heusel et al., 2017) --------------------------------------------------------------------------------------
 #
@@ -48,26 +17,37 @@ class Moments:
 # trace is the sum of these. No root of a matrix is taken, and rank-deficient covariances need no care.
 
 
-def fid(a: Moments, b: Moments) -> float:
-    """FID of two sets from their moments."""
-    _expect_same_dimensions(len(a.total), len(b.total))
-    _warn_of_few(min(a.n, b.n), len(a.total))
-    return frechet(a.mean, a.covariance, b.mean, b.covariance)
+def fid(x: Tensor, y: Tensor) -> float:
+    """FID of features (n, D) and (m, D)."""
+    X, Y = _checked_pair(x, y)
+    return frechet(X.mean(0), factor(X), Y.mean(0), factor(Y))
 
 
-def frechet(mean_1: Tensor, covariance_1: Tensor, mean_2: Tensor, covariance_2: Tensor) -> float:
-    """Frechet distance of two Gaussians, means (D,) and covariances (D, D)."""
-    A, B = _factor(covariance_1), _factor(covariance_2)
-    means = (mean_1.double() - mean_2.double()).square().sum()
+def frechet(mean_1: Tensor, A: Tensor, mean_2: Tensor, B: Tensor) -> float:
+    """Frechet distance of two Gaussians with means (D,) and covariances A A^T, B B^T: A (D, r), B (D, s)."""
+    means = (mean_1 - mean_2).square().sum()
     roots = torch.linalg.svdvals(A.T @ B).sum()
     return float(means + A.square().sum() + B.square().sum() - 2 * roots)
 
 
-def _factor(S: Tensor) -> Tensor:
-    """S (D, D) -> A (D, r) with S = A A^T; eigenvalues that are rounding errors of zero are left out."""
-    values, vectors = torch.linalg.eigh(S.double())
-    real = values > len(values) * torch.finfo(values.dtype).eps * values[-1]
-    return vectors[:, real] * values[real].sqrt()
+def factor(X: Tensor) -> Tensor:
+    """Features (n, D) -> A (D, min(n, D)) with A A^T their unbiased covariance.
+
+    They are centred before anything is squared: of a mean far from 0 no digits are lost.
+    """
+    _expect_several(len(X))
+    centred = (X - X.mean(0)) / (len(X) - 1) ** 0.5
+    n, D = X.shape
+    return centred.T if n <= D else torch.linalg.qr(centred, mode="r").R.T
+
+
+def warn_of_few(n: int, D: int) -> None:
+    """Warn where FID of n features is mostly bias."""
+    if n < D:
+        warnings.warn(
+            f"FID from {n} features of {D} dimensions is biased far upwards; compare it only between equal numbers",
+            stacklevel=2,
+        )
 
 
 # ---- KID (Binkowski et al., 2018) -----------------------------------------------------------------------------------
@@ -78,7 +58,7 @@ class KID:
     """Mean over subsets, and their spread, which is no error bar of the mean. Papers print it times 100 or 1000."""
 
     mean: float
-    std: float
+    std: float | None  # None = both sets fit into one subset, so that there is no spread
     subsets: int
     subset_size: int
 
@@ -94,6 +74,8 @@ def kid(x: Tensor, y: Tensor, subsets: int = 100, subset_size: int = 1000, seed:
         warnings.warn(f"KID over subsets of {smaller}, not {subset_size}: there are no more features", stacklevel=2)
     size = min(subset_size, smaller)
     generator = torch.Generator().manual_seed(seed)
+    if size == len(X) == len(Y):
+        return KID(mmd_unbiased(X, Y), None, 1, size)
     values = []
     for _ in range(subsets):
         some_x, some_y = _subset(X, size, generator), _subset(Y, size, generator)
@@ -133,11 +115,11 @@ def _subset(X: Tensor, size: int, generator: torch.Generator) -> Tensor:
 # the sign of a feature vector, and it is biased by about 1 / n: compare it between equal numbers of videos.
 
 
-def jedi(a: Moments, b: Moments) -> float:
-    """JEDi of two sets from their moments."""
-    D = len(a.total)
-    _expect_same_dimensions(D, len(b.total))
-    return float(100 * (a.outer / a.n - b.outer / b.n).square().sum() / D**2)
+def jedi(x: Tensor, y: Tensor) -> float:
+    """JEDi of features (n, D) and (m, D)."""
+    X, Y = _checked_pair(x, y)
+    D = X.shape[1]
+    return float(100 * (X.T @ X / len(X) - Y.T @ Y / len(Y)).square().sum() / D**2)
 
 
 # ---- What is refused ------------------------------------------------------------------------------------------------
@@ -145,7 +127,9 @@ def jedi(a: Moments, b: Moments) -> float:
 
 def _checked_pair(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     X, Y = _checked(x), _checked(y)
-    _expect_same_dimensions(X.shape[1], Y.shape[1])
+    D, other = X.shape[1], Y.shape[1]
+    if other != D:
+        raise ValueError(f"both sets need features of one extractor, but one has {D} dimensions and the other {other}")
     return X, Y
 
 
@@ -160,19 +144,6 @@ def _checked(features: Tensor) -> Tensor:
     return X
 
 
-def _expect_same_dimensions(D: int, other: int) -> None:
-    if other != D:
-        raise ValueError(f"both sets need features of one extractor, but one has {D} dimensions and the other {other}")
-
-
 def _expect_several(n: int) -> None:
     if n < 2:
         raise ValueError(f"a set of at least 2 features is needed, this one has {n}")
-
-
-def _warn_of_few(n: int, D: int) -> None:
-    if n < D:
-        warnings.warn(
-            f"FID from {n} features of {D} dimensions is biased far upwards; compare it only between equal numbers",
-            stacklevel=3,
-        )

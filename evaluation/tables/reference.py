@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from evaluation.figures.video import read_video
@@ -49,11 +48,11 @@ class Reference:
         """Features of one video by role, measured now unless they are there already."""
         return measure_reference(store.root / "reference", suite, name, self.frames(name))
 
-    def features(self, store: Store, suite: Suite) -> dict[str, Tensor]:
-        """Features of all, measured before: of every frame under "frames", of every video under "videos"."""
+    def features(self, store: Store, suite: Suite) -> dict[str, list[Tensor]]:
+        """Features of each, measured before: (F, D) under "frames", (1, D) under "videos"."""
         folder = store.root / "reference"
         measured = [read_reference(folder, suite, name, self.frames(name)) for name in self.names]
-        return {role: torch.cat([features[role] for features in measured]) for role in measured[0]}
+        return {role: [features[role] for features in measured] for role in measured[0]}
 
 
 def draw(name: str, frames: int) -> np.ndarray:

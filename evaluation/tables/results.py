@@ -16,8 +16,8 @@ from torch import Tensor
 from evaluation.benchmarks.items import Item
 from evaluation.extractors.owl_clip import clip_sim
 from evaluation.extractors.vjepa import FeatureFolder
-from evaluation.metrics.distribution import Moments, fid, jedi, kid
-from evaluation.metrics.intervals import Array, Interval, mean_interval, share_interval
+from evaluation.metrics.distribution import fid, jedi, kid, warn_of_few
+from evaluation.metrics.intervals import Array, Interval, distance_interval, mean_interval, share_interval
 from evaluation.metrics.tracking import judge_track, needed
 from evaluation.tables.making import FEATURES, Suite, read_measured
 from evaluation.tables.store import Row, Store
@@ -55,7 +55,7 @@ def reduce_row(
     items: Sequence[Item],
     row: Row,
     rules: Rules,
-    reference: Mapping[str, Tensor] | None = None,
+    reference: Mapping[str, Sequence[Tensor]] | None = None,
     jedi_features: tuple[Path, Path] | None = None,
     allow_missing: bool = False,
 ) -> dict[str, Any]:
@@ -163,18 +163,24 @@ def _mean_differences(
 # ---- Table 2 ---------------------------------------------------------------------------------------------------------
 
 
-def distances(features: Mapping[str, list[Tensor]], reference: Mapping[str, Tensor], rules: Rules) -> dict[str, Any]:
-    """FID and KID of all frames, and the kernel of JEDi on the videos, between a row and the reference set."""
+def distances(
+    features: Mapping[str, Sequence[Tensor]], reference: Mapping[str, Sequence[Tensor]], rules: Rules
+) -> dict[str, Any]:
+    """FID and KID of all frames, and the kernel of JEDi on the videos, between a row and the reference set.
+
+    features, reference: by role, the features (F, D) of each video
+    """
     result: dict[str, Any] = {}
-    if features.get("frames") and "frames" in reference:
-        ours, theirs = torch.cat(features["frames"]), reference["frames"]
-        result["fid"] = fid(Moments.of(ours), Moments.of(theirs))
+    if features.get("frames") and reference.get("frames"):
+        ours, theirs = torch.cat(list(features["frames"])), torch.cat(list(reference["frames"]))
+        counts = _counts(ours, theirs)
+        warn_of_few(min(len(ours), len(theirs)), counts["dimensions"])
+        result["fid"] = distance_interval(fid, features["frames"], reference["frames"])
         result["kid"] = asdict(kid(ours, theirs, subset_size=min(rules.kid_subset, len(ours), len(theirs))))
-        result["frames"] = _counts(ours, theirs)
-    if features.get("videos") and "videos" in reference:
-        ours, theirs = torch.cat(features["videos"]), reference["videos"]
-        result["video_distance"] = jedi(Moments.of(ours), Moments.of(theirs))
-        result["videos"] = _counts(ours, theirs)
+        result["frames"] = counts
+    if features.get("videos") and reference.get("videos"):
+        result["video_distance"] = distance_interval(jedi, features["videos"], reference["videos"])
+        result["videos"] = _counts(torch.cat(list(features["videos"])), torch.cat(list(reference["videos"])))
     return result
 
 
@@ -184,7 +190,8 @@ def own_jedi(folders: tuple[Path, Path] | None, ids: Sequence[str]) -> dict[str,
         return {}
     ours, theirs = (FeatureFolder(folder) for folder in folders)
     ours, theirs = ours.read(ids), theirs.read(theirs.ids())
-    return {"jedi": jedi(Moments.of(ours), Moments.of(theirs)), "jedi_videos": _counts(ours, theirs)}
+    interval = distance_interval(jedi, ours.split(1), theirs.split(1))
+    return {"jedi": interval, "jedi_videos": _counts(ours, theirs)}
 
 
 def _counts(ours: Tensor, theirs: Tensor) -> dict[str, int]:

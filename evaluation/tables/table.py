@@ -91,10 +91,10 @@ def distances_table(results: Mapping[str, RowResult]) -> str:
     stands_in = _stands_in(results, "frames")
     distances = {label: result["distances"] for label, result in results.items()}
     columns = {
-        "fid": (f"FID{stands_in}", lambda d: f"{d['fid']:.2f}"),
-        "kid": (f"KID %{stands_in}", lambda d: f"{100 * d['kid']['mean']:.2f} ± {100 * d['kid']['std']:.2f}"),
-        "video_distance": (_video_distance(results), lambda d: f"{d['video_distance']:.3f}"),
-        "jedi": ("JEDi", lambda d: f"{d['jedi']:.3f}"),
+        "fid": (f"FID{stands_in}", lambda d: _number(d["fid"], ".2f")),
+        "kid": (f"KID %{stands_in}", lambda d: _kid(d["kid"])),
+        "video_distance": (_video_distance(results), lambda d: _number(d["video_distance"], ".3f")),
+        "jedi": ("JEDi", lambda d: _number(d["jedi"], ".3f")),
     }
     shown = {name: column for name, column in columns.items() if any(name in d for d in distances.values())}
     if not shown:
@@ -167,12 +167,16 @@ def _about_distances(results: Mapping[str, RowResult], reference: str | None) ->
             told.append(f"{name} from {n['ours']} {what} and {n['reference']}, {n['dimensions']} dimensions")
             if counts == "frames":
                 kid = found[0]["kid"]
-                told.append(f"KID over {kid['subsets']} subsets of {kid['subset_size']}")
+                subsets = f"{kid['subsets']} subsets of {kid['subset_size']}, ± their spread"
+                told.append(f"KID over {'one subset, which is all' if kid['std'] is None else subsets}")
                 if min(n["ours"], n["reference"]) < n["dimensions"]:
                     told.append("fewer frames than dimensions, so FID compares only between equal numbers")
     if not told:
         return []
-    return [f"Distances to {reference or 'the given V-JEPA features'}: {'; '.join(told)}."]
+    return [
+        f"Distances to {reference or 'the given V-JEPA features'}: {'; '.join(told)}. In brackets: 1.96 standard "
+        "errors to either side, by a jackknife over videos of both sets; the bias of small sets is not in them."
+    ]
 
 
 def _losses(result: RowResult) -> str:
@@ -200,11 +204,24 @@ def _video_distance(results: Mapping[str, RowResult]) -> str:
 
 
 def _interval(figure: Sequence[float] | None, percent: bool, sign: str = "-") -> str:
-    """sign: "+" writes it before positive numbers too. One video has a value, but no interval."""
+    """sign: "+" writes it before positive numbers too."""
     if figure is None:
         return "-"
-    value, *ends = (f"{100 * v:{sign}.1f}" if percent else f"{v:{sign}.3f}" for v in figure if v is not None)
+    return _number(
+        [v if v is None else 100 * v for v in figure] if percent else figure, f"{sign}.{1 if percent else 3}f"
+    )
+
+
+def _number(interval: Sequence[float | None], form: str) -> str:
+    """A value, and its interval in brackets where there is one."""
+    value, *ends = (format(v, form) for v in interval if v is not None)
     return f"{value} [{', '.join(ends)}]" if ends else value
+
+
+def _kid(kid: Mapping[str, Any]) -> str:
+    """Mean and spread times 100; one subset has no spread."""
+    spread = "" if kid["std"] is None else f" ± {100 * kid['std']:.2f}"
+    return f"{100 * kid['mean']:.2f}{spread}"
 
 
 def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

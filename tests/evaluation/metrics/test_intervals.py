@@ -4,9 +4,11 @@ from math import comb
 
 import numpy as np
 import pytest
+import torch
 from scipy.stats import ttest_1samp
 
-from evaluation.metrics.intervals import mean_interval, share_interval
+from evaluation.metrics.distribution import fid, jedi
+from evaluation.metrics.intervals import distance_interval, mean_interval, share_interval
 from evaluation.tables.results import differences, summarize
 
 T_1, T_2, T_3 = 12.706205, 4.302653, 3.182446  # 97.5 % quantiles of Student's t with 1, 2, 3 degrees of freedom
@@ -99,6 +101,48 @@ def test_wilsons_interval_holds_near_1(p, holds):
         _, low, high = share_interval(np.arange(32) < covered, alone(range(32)))
         chance += comb(32, covered) * p**covered * (1 - p) ** (32 - covered) * (low <= p <= high)
     assert chance == pytest.approx(holds, abs=0.006)
+
+
+# ---- Distances -------------------------------------------------------------------------------------------------------
+
+
+def videos(rng, count, frames, D, scale=1.0):
+    """Features of some videos, (frames, D) each, whose frames are like each other; later dimensions vary less."""
+    width = scale * torch.linspace(1, 0.1, D, dtype=torch.float64)
+    means, frames = rng.standard_normal((count, 1, D)), rng.standard_normal((count, frames, D))
+    return list(torch.from_numpy(0.8 * means + 0.6 * frames) * width)
+
+
+def test_of_a_mean_the_jackknife_gives_the_usual_standard_error():
+    """Of the difference of two means it is sqrt(s_1^2 / n + s_2^2 / m) for single videos, by hand; and it is the same
+    whether videos are left out alone or in groups that need not be equal, up to what groups leave to chance."""
+    rng = np.random.default_rng(0)
+    ours, theirs = (torch.from_numpy(rng.standard_normal((n, 1))) for n in (12, 18))
+    value, low, high = distance_interval(lambda x, y: float(x.mean() - y.mean()), ours.split(1), theirs.split(1))
+    error = float((ours.var() / 12 + theirs.var() / 18) ** 0.5)
+    assert (value, low, high) == pytest.approx((value, value - 1.959964 * error, value + 1.959964 * error))
+    many = torch.from_numpy(rng.standard_normal((4010, 1)))
+    _, low, high = distance_interval(lambda x, y: float(x.mean() - y.mean()), many.split(1), many.split(1))
+    assert (high - low) / 2 == pytest.approx(1.96 * float((2 * many.var() / 4010) ** 0.5), rel=0.25)  # of 20 groups
+
+
+@pytest.mark.parametrize(
+    ("statistic", "frames", "D"), [(fid, 4, 8), (fid, 4, 64), (jedi, 1, 8)], ids=["FID", "FID, n near D", "JEDi"]
+)
+def test_the_standard_error_is_that_of_sets_drawn_anew(statistic, frames, D):
+    """Of 24 and 32 videos: the mean error of 30 pairs of sets against the spread of 200. It is rather too large."""
+    rng = np.random.default_rng(0)
+    pairs = [(videos(rng, 24, frames, D, 1.2), videos(rng, 32, frames, D)) for _ in range(200)]
+    spread = np.std([statistic(torch.cat(ours), torch.cat(theirs)) for ours, theirs in pairs])
+    ends = [distance_interval(statistic, *pair)[1:] for pair in pairs[:30]]
+    error = np.mean([(high - low) / 2 / 1.959964 for low, high in ends])
+    assert 0.9 * spread < error < 1.5 * spread
+
+
+def test_fewer_than_three_videos_have_no_interval():
+    rng = np.random.default_rng(0)
+    _, low, high = distance_interval(fid, videos(rng, 2, 4, 3), videos(rng, 9, 4, 3))
+    assert (low, high) == (None, None)
 
 
 # ---- Rows ------------------------------------------------------------------------------------------------------------

@@ -168,15 +168,19 @@ def test_distances_are_those_of_all_frames_and_videos():
     """
     one, two, three = torch.tensor([[0.0]]), torch.tensor([[1.0]]), torch.tensor([[2.0]])
     ours = {"frames": [one, two], "videos": [torch.tensor([[1.0, 0]]), torch.tensor([[0.0, 1]])]}
-    theirs = {"frames": torch.cat([two, three]), "videos": torch.tensor([[1.0, 1], [0, 0]])}
+    theirs = {"frames": [two, three], "videos": [torch.tensor([[1.0, 1]]), torch.tensor([[0.0, 0]])]}
     result = distances(ours, theirs, Rules())
-    assert result["fid"] == pytest.approx(1)
-    assert result["kid"] == {"mean": pytest.approx(9.5), "std": 0, "subsets": 100, "subset_size": 2}
-    assert result["video_distance"] == pytest.approx(12.5)
+    assert result["fid"] == (pytest.approx(1), None, None)
+    assert result["kid"] == {"mean": pytest.approx(9.5), "std": None, "subsets": 1, "subset_size": 2}
+    assert result["video_distance"] == (pytest.approx(12.5), None, None)
     assert result["frames"] == {"ours": 2, "reference": 2, "dimensions": 1}
     assert result["videos"] == {"ours": 2, "reference": 2, "dimensions": 2}
-    many = {"frames": torch.cat([one, two, three])}
-    assert distances({"frames": [many["frames"]]}, many, Rules(kid_subset=2))["kid"]["subset_size"] == 2
+    many = {"frames": [one, two, three]}
+    result = distances(many, many, Rules(kid_subset=2))
+    assert result["kid"]["subset_size"] == 2
+    assert result["kid"]["std"] > 0
+    value, low, high = result["fid"]
+    assert low < value < high
     assert distances(ours, {}, Rules()) == {}
     assert distances({}, theirs, Rules()) == {}
 
@@ -184,7 +188,7 @@ def test_distances_are_those_of_all_frames_and_videos():
 def test_few_frames_are_warned_of():
     features = torch.rand(3, 5, generator=torch.Generator().manual_seed(0))
     with pytest.warns(UserWarning, match="FID from 3 features of 5 dimensions is biased"):
-        distances({"frames": [features]}, {"frames": features}, Rules())
+        distances({"frames": [features]}, {"frames": [features]}, Rules())
 
 
 def test_jedi_is_of_the_users_own_features(tmp_path):
@@ -194,7 +198,7 @@ def test_jedi_is_of_the_users_own_features(tmp_path):
         np.save(tmp_path / folder / f"{name}.npy", np.array(feature))
     folders = tmp_path / "ours", tmp_path / "theirs"
     counts = {"ours": 1, "reference": 1, "dimensions": 2}
-    assert own_jedi(folders, ["a"]) == {"jedi": pytest.approx(800), "jedi_videos": counts}
+    assert own_jedi(folders, ["a"]) == {"jedi": (pytest.approx(800), None, None), "jedi_videos": counts}
     assert own_jedi(None, ["a"]) == {}
     with pytest.raises(ValueError, match="has no features for 1 of 2 videos, the first is b"):
         own_jedi(folders, ["a", "b"])
@@ -208,7 +212,7 @@ def test_a_row_tells_its_rules_and_extractors(store, pipeline, item, row, suite)
     measure_video(store, suite, item, row)
     rules = Rules(threshold=0.3, coverage="count:2", iou="frame", clamp_clip=False, kid_subset=2)
     frames = store.read_frames(item, row).mean((1, 2))
-    reference = {"frames": torch.from_numpy(frames).float(), "videos": torch.zeros(2, 3)}
+    reference = {"frames": [torch.from_numpy(frames).float()], "videos": [torch.zeros(1, 3)] * 2}
     result = reduce_row(store, suite, [item], row, rules, reference)
     assert result["rules"] == {
         "threshold": 0.3, "coverage": "count:2", "iou": "frame", "clamp_clip": False, "kid_subset": 2
@@ -216,7 +220,7 @@ def test_a_row_tells_its_rules_and_extractors(store, pipeline, item, row, suite)
     assert result["extractors"] == suite.describe()
     assert (result["missing"], result["failed"]) == ([], [])
     assert result["splits"]["moving"]["clip_sim"] == (20, None, None)  # -10, 20, 30, 40, not clamped
-    assert result["distances"]["fid"] == pytest.approx(0, abs=1e-6)  # the row's own frames
+    assert result["distances"]["fid"][0] == pytest.approx(0, abs=1e-6)  # the row's own frames
     assert result["distances"]["videos"] == {"ours": 1, "reference": 2, "dimensions": 3}
     assert result["row"]["model"] == "0123456789abcdef"
     assert type(row).from_dict(json.loads(json.dumps(result, allow_nan=False))["row"]) == row
@@ -265,7 +269,7 @@ def test_the_users_features_are_asked_for_of_videos_that_are_there(store, pipeli
         np.save(tmp_path / folder / f"{name}.npy", np.array(feature))
     folders = tmp_path / "ours", tmp_path / "theirs"
     result = reduce_row(store, suite, [item, lost], row, Rules(), jedi_features=folders, allow_missing=True)
-    assert result["distances"] == {"jedi": 0, "jedi_videos": {"ours": 1, "reference": 1, "dimensions": 2}}
+    assert result["distances"] == {"jedi": (0, None, None), "jedi_videos": {"ours": 1, "reference": 1, "dimensions": 2}}
     make_video(store, pipeline, lost, row)
     measure_video(store, suite, lost, row)
     with pytest.raises(ValueError, match="has no features for 1 of 2 videos, the first is lost"):
@@ -286,7 +290,9 @@ def test_latents_that_were_not_finite_count_as_not_covered(store, pipeline, item
     pipeline.unet.scale.fill_(math.nan)
     make_video(store, pipeline, item, row)
     measure_video(store, suite, item, row)
-    result = reduce_row(store, suite, [item], row, Rules(), {"frames": torch.zeros(2, 3), "videos": torch.zeros(2, 3)})
+    result = reduce_row(
+        store, suite, [item], row, Rules(), {"frames": [torch.zeros(2, 3)], "videos": [torch.zeros(1, 3)]}
+    )
     assert (result["missing"], result["failed"]) == ([], [item.id])
     assert result["splits"]["moving"]["miou_all"] == (0, None, None)
     assert result["distances"] == {}  # no frame is left to compare

@@ -32,10 +32,10 @@ FIGURES = {
     "latent_std": None,
 }
 DISTANCES = {
-    "fid": 14 / 3,
+    "fid": [14 / 3, 4.0, 16 / 3],
     "kid": {"mean": 0.0203, "std": 0.0007, "subsets": 100, "subset_size": 8},
     "frames": {"ours": 8, "reference": 16, "dimensions": 4},
-    "video_distance": 1.34,
+    "video_distance": [1.34, None, None],
     "videos": {"ours": 2, "reference": 4, "dimensions": 3},
 }
 
@@ -103,10 +103,20 @@ def test_table_2_has_a_row_for_each_method():
     assert cells(head) == ["", "FID", "KID %", "jedi_vjepa2"]
     assert cells(rule) == ["---"] * 4
     assert cells(plain) == ["plain", "-", "-", "-"]
-    assert cells(mask) == ["mask", "4.67", "2.03 ± 0.07", "1.340"]
-    head, _, row = distances_table({"mask": result(distances={"jedi": 1.86})}).splitlines()
-    assert (cells(head), cells(row)) == (["", "JEDi"], ["mask", "1.860"])  # of V-JEPA's own features only
+    assert cells(mask) == ["mask", "4.67 [4.00, 5.33]", "2.03 ± 0.07", "1.340"]
+    head, _, row = distances_table({"mask": result(distances={"jedi": [1.86, 1.5, 2.22]})}).splitlines()
+    assert (cells(head), cells(row)) == (
+        ["", "JEDi"],
+        ["mask", "1.860 [1.500, 2.220]"],
+    )  # of V-JEPA's own features only
     assert distances_table({"mask": result()}) == ""
+
+
+def test_kid_of_one_subset_says_so_and_has_no_spread():
+    kid = {"mean": 0.0203, "std": None, "subsets": 1, "subset_size": 8}
+    results = {"mask": result(distances={**DISTANCES, "kid": kid})}
+    assert cells(distances_table(results).splitlines()[2])[2] == "2.03"
+    assert "; KID over one subset, which is all; " in footer(results, "x", ITEMS, "others")
 
 
 def test_what_a_row_adds_has_a_sign_and_says_to_what():
@@ -160,8 +170,8 @@ def test_the_footer_tells_the_command_and_every_setting():
     assert "IoU: of a video's volume; mean over covered subjects" in text
     assert "negative scores count as 0" in text
     assert "Distances to 4 videos of kingdom: FID and KID from 8 frames and 16, 4 dimensions; " in text
-    assert "; KID over 100 subsets of 8; " in text
-    assert "from 2 videos and 4, 3 dimensions." in text
+    assert "; KID over 100 subsets of 8, ± their spread; " in text
+    assert "from 2 videos and 4, 3 dimensions. In brackets: 1.96 standard errors to either side, by a jackknife" in text
     assert "fewer frames" not in text
     assert "- Boxes: OwlDetector, hub/network; resize: squashed" in text
     assert "- CLIP-SIM: ClipScorer, hub/network; resize: squashed" in text
