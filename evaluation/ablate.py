@@ -172,7 +172,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--first", default=0, type=int, metavar="N", help="number of the first track, to measure on others")
     add("--split", nargs="+", choices=SPLITS, default=SPLITS)
     add("--shard", type=shard, metavar="I/N", help="every N-th video only; under torchrun it is known")
-    add("--out", default=Path("evaluation/results"), type=Path, metavar="DIR")
+    add("--out", default=Path("docs/results"), type=Path, metavar="DIR")
     add("--device", default="cpu", help="cuda: under torchrun, each worker has its own")
     add("--threads", type=count, metavar="N", help="of this process")
     memory(add)
