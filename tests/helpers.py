@@ -22,6 +22,11 @@ SMALL_UNET = UNetConfig(  # attention on the grid going down and up, and on half
     cross_attention_dim=16,
     attention_head_dim=8,
 )
+TWO_GRIDS = replace(  # attention on both grids, going down and up
+    SMALL_UNET,
+    down_block_types=("CrossAttnDownBlock3D",) * 2,
+    up_block_types=("CrossAttnUpBlock3D",) * 2,
+)
 MOVING = torch.tensor([[[0.0, 0.0, 0.6, 0.5], [0.2, 0.25, 0.8, 0.75], [0.4, 0.5, 1.0, 1.0]]])  # a box for its F = 3
 
 

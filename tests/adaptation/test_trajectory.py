@@ -130,19 +130,20 @@ def test_rasterize_by_hand():
 @pytest.mark.parametrize(
     "box, cell",
     [
-        ([0.3, 0.3, 0.35, 0.35], (1, 1)),
+        ([0.3, 0.3, 0.35, 0.35], (1, 2)),
         ([0.0, 0.0, 0.01, 0.01], (0, 0)),
-        ([0.99, 0.99, 1.0, 1.0], (3, 3)),
-        ([0.3, 0.0, 0.35, 1.0], (2, 1)),  # thin: between two columns of centres, its own centre at 0.5 down
-        ([0.49, 0.2, 0.51, 0.3], (1, 2)),  # its centre on a border belongs to the cell after it
+        ([0.99, 0.99, 1.0, 1.0], (3, 7)),
+        ([0.32, 0.0, 0.36, 1.0], (2, 2)),  # thin: between two columns of centres, its own centre at 0.5 down
+        ([0.0, 0.26, 1.0, 0.36], (1, 4)),  # flat: between two rows of centres, its own centre at 0.5 across
+        ([0.49, 0.2, 0.51, 0.3], (1, 4)),  # its centre on a border belongs to the cell after it
     ],
 )
 def test_a_box_between_all_centres_keeps_the_cell_under_its_own(box, cell):
-    assert track(box).rasterize(4, 4)[0, 0].nonzero().tolist() == [list(cell)]
+    assert track(box).rasterize(4, 8)[0, 0].nonzero().tolist() == [list(cell)]
 
 
 def test_an_absent_subject_has_no_region():
-    regions = track(BOX, ABSENT).rasterize(5, 5)
+    regions = track(BOX, ABSENT).rasterize(3, 5)
     assert regions[0, 0].any() and not regions[0, 1].any()
 
 
@@ -160,11 +161,11 @@ def test_rasterize_is_its_definition(box, H, W):
 
 @given(boxes(), st.integers(1, 6))
 def test_a_box_on_cell_borders_is_a_slice(box, scale):
-    size = 8 * scale
-    x1, y1, x2, y2 = (int(v * size) for v in box)
-    expected = torch.zeros(size, size, dtype=torch.bool)
+    H, W = 8 * scale, 16 * scale
+    x1, y1, x2, y2 = (int(v * size) for v, size in zip(box, (W, H, W, H), strict=True))
+    expected = torch.zeros(H, W, dtype=torch.bool)
     expected[y1:y2, x1:x2] = True
-    assert torch.equal(track(box).rasterize(size, size)[0, 0], expected)
+    assert torch.equal(track(box).rasterize(H, W)[0, 0], expected)
 
 
 def test_grids_without_cells_are_an_error():

@@ -32,7 +32,7 @@ def unet(networks):
 
 @pytest.fixture
 def latents():
-    return normal(1, 4, 3, 8, 8, seed=1)
+    return normal(1, 4, 3, 6, 8, seed=1)
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def text():
 
 CONTROLS = {
     "none": lambda: None,
-    "masks": lambda: AttentionControl(Trajectory(BOXES, ["ball"], "").rasterize(8, 8), TOKENS, normalize=True),
+    "masks": lambda: AttentionControl(Trajectory(BOXES, ["ball"], "").rasterize(6, 8), TOKENS, normalize=True),
     "edit": lambda: TrailBlazerControl(BOXES, TOKENS, strengthen=0.1, weaken=0.01),
 }
 
@@ -194,7 +194,7 @@ def pipeline(unet, networks, schedule, text):
     encoder = SimpleNamespace(
         model=nn.Linear(1, 1), encode=lambda prompts: text.float(), subject_tokens=lambda *_: TOKENS[0]
     )
-    defaults = SimpleNamespace(frames=3, height=64, width=64, prompt="a ball", settings={})
+    defaults = SimpleNamespace(frames=3, height=48, width=64, prompt="a ball", settings={})
     vae = copy.deepcopy(networks[1])
     return SimpleNamespace(unet=unet, vae=vae, text_encoder=encoder, schedule=schedule, defaults=defaults)
 

@@ -41,12 +41,12 @@ class Words:
 
 @pytest.fixture
 def pipeline(networks, schedule):
-    """8 x 8 cells, 3 frames; `calls` remembers what the U-Net was given."""
+    """6 x 8 cells, 3 frames; `calls` remembers what the U-Net was given."""
     unet, vae = copy.deepcopy(networks)
     calls = []
     unet.register_forward_pre_hook(lambda _, args: calls.append(args))
     settings = {"steps": 2, "guidance_scale": 3.0, "c_g": 50.0, "gamma": 0.1}
-    defaults = SimpleNamespace(frames=3, height=64, width=64, prompt="grass", settings=settings)
+    defaults = SimpleNamespace(frames=3, height=48, width=64, prompt="grass", settings=settings)
     return SimpleNamespace(unet=unet, vae=vae, text_encoder=Words(), schedule=schedule, defaults=defaults, calls=calls)
 
 
@@ -62,14 +62,14 @@ def test_a_video_equals_the_parts_put_together_by_hand(pipeline):
     def denoise(z, t, frozen):  # two calls instead of a guidance batch
         return tuple(pipeline.unet(z, t, text.encode([p]), control if frozen else None) for p in ("sand", PROMPT))
 
-    *_, end = sample(denoise, pipeline.schedule, initial_state([7], (4, 3, 8, 8)), TWO, BALL.boxes)
+    *_, end = sample(denoise, pipeline.schedule, initial_state([7], (4, 3, 6, 8)), TWO, BALL.boxes)
     with torch.no_grad():
         pixels = pipeline.vae.decode(end.z)[0]
 
-    assert result.latents.shape == (1, 4, 3, 8, 8)
+    assert result.latents.shape == (1, 4, 3, 6, 8)
     assert result.latents.dtype == torch.float32
     torch.testing.assert_close(result.latents, end.z, rtol=1e-5, atol=1e-5)
-    assert result.frames.shape == (3, 64, 64, 3)
+    assert result.frames.shape == (3, 48, 64, 3)
     assert result.frames.dtype == np.uint8
     by_hand = ((pixels.clamp(-1, 1) + 1) * 127.5).permute(1, 2, 3, 0).numpy()
     assert np.abs(result.frames - by_hand).max() <= 0.51  # half a level, and rounding errors
@@ -88,7 +88,7 @@ def test_masks_reach_the_network_in_frozen_steps_alone(pipeline):
     assert all(text.shape == (2, 8, 16) for _, _, text, _ in pipeline.calls)  # one call for both halves
 
     control = pipeline.calls[0][3]
-    assert torch.equal(control.regions, BALL.rasterize(8, 8))
+    assert torch.equal(control.regions, BALL.rasterize(6, 8))
     assert control.tokens.int().tolist() == [[0, 0, 1, 1, 0, 0, 0, 0]]  # <start> a red ball over the grass <pad>
 
 
@@ -206,7 +206,7 @@ def test_a_run_goes_on_from_any_of_its_states(pipeline):
 
 def test_gaps_are_filled_by_the_checkpoint(pipeline):
     plan = make_plan(pipeline)
-    assert (plan.prompt, plan.shape) == ("grass", (4, 3, 8, 8))
+    assert (plan.prompt, plan.shape) == ("grass", (4, 3, 6, 8))
     assert plan.settings == preset("plain", SamplingSettings(**pipeline.defaults.settings))
     assert plan.boxes is plan.control is None
     steered = make_plan(pipeline, trajectory=BALL)
@@ -242,8 +242,8 @@ def test_what_is_given_counts(pipeline):
         ({"prompt": None}, "a prompt is missing"),
         ({"settings": replace(PLAIN, steps=600)}, "600 steps cannot be spaced evenly"),
         ({"trajectory": BALL, "settings": replace(TWO, where=("temporal",))}, "temporal attention in no block"),
-        ({"state": initial_state([0], (4, 3, 8, 9))}, r"the state's latents are \(1, 4, 3, 8, 9\), but this run's"),
-        ({"state": initial_state([0, 1], (4, 3, 8, 8))}, r"the state's latents are \(2, 4, 3, 8, 8\)"),
+        ({"state": initial_state([0], (4, 3, 8, 6))}, r"the state's latents are \(1, 4, 3, 8, 6\), but this run's"),
+        ({"state": initial_state([0, 1], (4, 3, 6, 8))}, r"the state's latents are \(2, 4, 3, 6, 8\)"),
     ],
 )
 def test_bad_input_is_refused_before_a_network_is_called(pipeline, monkeypatch, arguments, sentence):
