@@ -27,7 +27,7 @@ from app.running import HOW
 from evaluation.benchmarks.items import FORMS, make_items, name_items
 from evaluation.benchmarks.tracks import SPLITS
 from evaluation.extractors.stand_ins import ColourDetector, see
-from evaluation.options import count, memory, shard
+from evaluation.options import count, form, memory, shard
 from evaluation.tables.making import Suite, check_plans, make_video, measure_video
 from evaluation.tables.results import Rules, reduce_row
 from evaluation.tables.store import Row, Store, share, worker, worker_device
@@ -163,6 +163,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--model", default="tiny", help="a checkpoint of the tiny world")
+    form(add)
     add("--tracks", default=32, type=count, metavar="N", help="box tracks in each split (32)")
     add("--methods", nargs="+", metavar="NAME", help=f"rows (all): {', '.join(METHODS)}")
     add("--sweep", nargs="+", type=_sweep, metavar="NAME=V1,V2", help="settings to vary, over full unless --methods")

@@ -20,12 +20,18 @@ BENCH_FRAMES = 24  # where no checkpoint says how many: Zeroscope's
 
 def random_items(add: Callable) -> None:
     """Which items are drawn, where no file lists them."""
-    add("--form", choices=FORMS, default=FORMS[0], help="random boxes: of TrailBlazer, of Peekaboo, of two subjects")
+    form(add)
     add("--words", choices=WORDS, default=WORDS[0], help="prompts of the tiny world, or of the real one")
     add("--tracks", type=count, default=16, metavar="N", help="random items in each split (16)")
     add("--split", nargs="+", choices=SPLITS, default=SPLITS)
     add("--frames", type=count, metavar="N", help=f"of an item (the checkpoint's; for bench {BENCH_FRAMES})")
     add("--seed", type=int, default=0, metavar="N", help="of the list: boxes and noise of each item come from it")
+
+
+def form(add: Callable) -> None:
+    """Which kind of random boxes."""
+    told = "random boxes: Jain et al.'s (%(default)s), TrailBlazer's between keyframes, one smooth way, two subjects'"
+    add("--form", choices=FORMS, default=FORMS[0], help=told)
 
 
 def list_file(add: Callable) -> None:

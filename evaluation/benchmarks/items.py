@@ -1,7 +1,7 @@
 """Benchmarks: lists of videos to make, each with its prompt, boxes and seed. One JSON line for each in a file.
 
-    {"id": "imc-static-0003", "split": "static", "source": "imc", "seed": 123, "prompt": "a cat dozing on a red sofa",
-     "subjects": ["cat"], "boxes": [[[0.1, 0.4, 0.4, 0.8], null, ...]]}
+    {"id": "jain-static-0003", "split": "static", "source": "jain", "seed": 123,
+     "prompt": "a cat dozing on a red sofa", "subjects": ["cat"], "boxes": [[[0.1, 0.4, 0.4, 0.8], null, ...]]}
 
 A random item is made from the benchmark's seed and its own name alone: how many others there are does not matter, and
 every method gets the same item with the same noise.
@@ -22,11 +22,19 @@ import torch
 
 from adaptation.trajectory import Trajectory, interpolate_keyframes
 from evaluation.benchmarks import prompts
-from evaluation.benchmarks.tracks import SPLITS, imc_boxes, moving_keyframes, pair_ends, static_keyframes
+from evaluation.benchmarks.tracks import (
+    SPLITS,
+    Box,
+    jain_boxes,
+    moving_keyframes,
+    pair_ends,
+    smooth_ends,
+    static_keyframes,
+)
 from storage import write_bytes
 from weights.train_tiny.world import Scene, sample_scene
 
-FORMS = ("trailblazer", "imc", "pairs")
+FORMS = ("jain", "keyframes", "smooth", "pairs")  # of random boxes; see `make_item`
 WORDS = ("tiny", "real")  # which world the prompts are about
 
 Boxes = tuple[tuple[tuple[float, ...] | None, ...], ...]  # (K, F) of x1 y1 x2 y2
@@ -38,7 +46,7 @@ class Item:
 
     id: of letters, digits and . _ - , since files are named by it
     split: "static" or "moving"
-    source: where the boxes come from
+    source: where the boxes come from: a form of `FORMS`, a file of Peekaboo's, or whatever a list says
     seed: of the noise
     subjects: K phrases of the prompt
     boxes: for each subject one a frame, x1 y1 x2 y2 relative to the frame, None = absent
@@ -119,8 +127,9 @@ def make_items(
 def make_item(form: str, words: str, split: str, number: int, frames: int, seed: int = 0) -> Item:
     """One random item.
 
-    form: "trailblazer", "imc" = boxes as in TrailBlazer's metric runs and in Peekaboo's Interactive Motion Control;
-        "pairs" = boxes of two subjects that keep apart
+    form: "jain" = boxes as Jain et al. draw them for Peekaboo, which the paper names; "keyframes" = as TrailBlazer's
+        metric runs draw them; "smooth" = static ones as in keyframes, moving ones straight at one speed, from 8 frames
+        on by at most 0.12 of the frame at a time; "pairs" = two subjects whose boxes, moving like that, keep apart
     words: "tiny" = subject and background in a combination that the tiny checkpoint never saw in training;
         "real" = from our own lists
     """
@@ -139,34 +148,43 @@ def make_item(form: str, words: str, split: str, number: int, frames: int, seed:
         trajectory = _pair(rng, words_rng, split, frames)
     else:
         subject, prompt, motion = _real_words(form, split, number) if words == "real" else _tiny_words(words_rng)
-        if form == "imc":
-            trajectory = _imc(rng, split, motion, frames, subject, prompt)
+        if form == "jain":
+            trajectory = _jain(rng, split, motion, frames, subject, prompt)
         else:
-            keyframes = static_keyframes(rng) if split == "static" else moving_keyframes(rng, frames)
-            trajectory = Trajectory.from_keyframes(keyframes, frames, subject, prompt)
+            trajectory = Trajectory.from_keyframes(_keyframes(rng, form, split, frames), frames, subject, prompt)
     return Item.from_trajectory(id, split, form, own_seed, trajectory)
 
 
-def _imc(
+def _jain(
     rng: np.random.Generator, split: str, motion: str | None, frames: int, subject: str, prompt: str
 ) -> Trajectory:
     """16 frames, brought to another number as the released files are; motion None = any."""
-    motion = "still" if split == "static" else motion or ("across", "up", "down")[rng.integers(3)]
-    boxes = torch.from_numpy(imc_boxes(rng, motion))
+    motion = "still" if split == "static" else motion or ("left-right", "up-down", "zig-zag")[rng.integers(3)]
+    boxes = torch.from_numpy(jain_boxes(rng, motion))
     return Trajectory(boxes[None], [subject], prompt).resample(frames)
+
+
+def _keyframes(rng: np.random.Generator, form: str, split: str, frames: int) -> dict[int, Box]:
+    if split == "static":
+        return static_keyframes(rng)
+    return moving_keyframes(rng, frames) if form == "keyframes" else _straight(smooth_ends(rng), frames)
+
+
+def _straight(ends: tuple[Box, Box], frames: int) -> dict[int, Box]:
+    """From the first frame to the last; of one frame, the start."""
+    return {0: ends[0], frames - 1: ends[1]} if frames > 1 else {0: ends[0]}
 
 
 def _pair(rng: np.random.Generator, words_rng: np.random.Generator, split: str, frames: int) -> Trajectory:
     scene = _held_out_pair(words_rng)
-    last = max(frames - 1, 0)
-    tracks = [Trajectory.from_keyframes({0: a, last: b} if last else {0: a}, frames) for a, b in pair_ends(rng, split)]
+    tracks = [Trajectory.from_keyframes(_straight(ends, frames), frames) for ends in pair_ends(rng, split)]
     return Trajectory(torch.cat([track.boxes for track in tracks]), [scene.subject, scene.other.subject], scene.caption)
 
 
 def _real_words(form: str, split: str, number: int) -> tuple[str, str, str | None]:
     """Subject, prompt and, where the prompt tells it, the motion."""
-    if form == "imc" and split == "moving":
-        return prompts.IMC_MOVING[number % len(prompts.IMC_MOVING)]
+    if form == "jain" and split == "moving":
+        return prompts.JAIN_MOVING[number % len(prompts.JAIN_MOVING)]
     known = prompts.STILL if split == "static" else prompts.ACROSS
     return (*known[number % len(known)], None)
 

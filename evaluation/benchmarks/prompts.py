@@ -68,9 +68,23 @@ UP_OR_DOWN: tuple[tuple[str, str, str], ...] = (  # subject, prompt, motion
     ("bear", "a bear climbing a tree trunk", "up"),
     ("raindrop", "a raindrop running down a window", "down"),
 )
-# What moves in Peekaboo's way: across, and up or down, in turn.
-IMC_MOVING: tuple[tuple[str, str, str], ...] = tuple(
+ZIG_ZAG: tuple[Words, ...] = (
+    ("bumblebee", "a bumblebee flying from flower to flower"),
+    ("hare", "a hare dodging about on a stubble field"),
+    ("moth", "a moth circling a garden lamp"),
+    ("goldfish", "a goldfish darting about in a glass bowl"),
+    ("mouse", "a mouse scurrying over a kitchen floor"),
+    ("dragonfly", "a dragonfly flitting over a brook"),
+    ("swallow", "a swallow hunting insects in the evening sky"),
+    ("puppy", "a puppy romping on a sandy shore"),
+    ("gecko", "a gecko scuttling over a white wall"),
+    ("snowboarder", "a snowboarder weaving between poles"),
+    ("beetle", "a beetle wandering over a stone path"),
+    ("rubber ball", "a rubber ball bouncing through an empty room"),
+)
+# What moves in Jain et al.'s ways, in turn.
+JAIN_MOVING: tuple[tuple[str, str, str], ...] = tuple(
     words
-    for (subject, prompt), vertical in zip(ACROSS, UP_OR_DOWN, strict=False)
-    for words in ((subject, prompt, "across"), vertical)
+    for across, vertical, zig_zag in zip(ACROSS, UP_OR_DOWN, ZIG_ZAG, strict=False)
+    for words in ((*across, "left-right"), vertical, (*zig_zag, "zig-zag"))
 )

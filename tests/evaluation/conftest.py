@@ -17,7 +17,7 @@ from tests.small import ball, pipeline  # noqa: F401  (fixtures)
 @pytest.fixture
 def item():
     """One video to make with `pipeline`: a box that moves."""
-    return make_item("trailblazer", "tiny", "moving", 0, frames=4)
+    return make_item("keyframes", "tiny", "moving", 0, frames=4)
 
 
 @pytest.fixture

@@ -64,14 +64,14 @@ def test_a_table_from_end_to_end(loaded, capsys):
     assert "Dynamic: latent std" in head
     assert [row.split("|")[1].strip() for row in rows] == ["plain", "mask", "", "---", "mask minus plain"]
     assert "`python -m evaluation.ablate --tracks 2 --methods plain mask --out results`" in text
-    assert "2 static and 2 moving tracks (trailblazer, SHA-256 " in text
+    assert "2 static and 2 moving tracks (jain, SHA-256 " in text
     assert "- Boxes: Bright, " in text
     assert {path.name for path in Path("results").iterdir()} == {"runs", "tiny-methods.md"}
 
 
 def test_a_video_is_what_generate_gives_for_the_item(loaded):
     assert ablate.main(SMALL) == 0
-    item, settings = make_item("trailblazer", "tiny", "moving", 1, frames=4), recommended(loaded, "mask")
+    item, settings = make_item("jain", "tiny", "moving", 1, frames=4), recommended(loaded, "mask")
     store = Store(Path("results/runs"))
     assert store.items()[3] == item
     by_hand = generate(loaded, None, item.trajectory, settings, item.seed)
@@ -89,7 +89,7 @@ def test_every_method_starts_from_the_same_noise(loaded, monkeypatch):
 
     monkeypatch.setattr(making, "generate", spy)
     assert ablate.main([*SMALL, "--first", "5"]) == 0
-    items = [make_item("trailblazer", "tiny", split, n, frames=4) for split in ("static", "moving") for n in (5, 6)]
+    items = [make_item("jain", "tiny", split, n, frames=4) for split in ("static", "moving") for n in (5, 6)]
     assert seeds == [item.seed for item in items for _ in ("plain", "mask")]
 
 
@@ -195,7 +195,7 @@ def test_latents_that_are_not_finite_count_as_no_subject(loaded):
     assert all((r["video"], r["tau"], r["latent_std"]) == (None, None, None) for r in records)
     assert all("not finite after step 1" in record["failure"] for record in records)
     text = Path("results/tiny-methods.md").read_text()
-    assert "(4 videos did not stay finite, counted as not covered: trailblazer-static-0000, " in text
+    assert "(4 videos did not stay finite, counted as not covered: jain-static-0000, " in text
     row = next(line for line in text.splitlines() if line.startswith("| plain"))
     assert [cell.split(" ")[0] for cell in row.split("| ")[2:]] == ["0.0", "0.0"] * 2  # CoV and mIoU-all, no more
 

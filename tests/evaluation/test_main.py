@@ -88,7 +88,7 @@ def test_results_tell_every_rule_extractor_and_version(done):
     told = json.loads(Path("all/results.json").read_text())
     assert told["command"] == "python -m evaluation " + " ".join(EVERYTHING)
     assert told["reference"] == "3 scenes of the tiny world, as drawn"
-    assert told["items"].startswith("trailblazer, SHA-256 ")
+    assert told["items"].startswith("jain, SHA-256 ")
     assert told["versions"]["torch"]
     for label in ("plain", "mask"):
         result = told["results"][label]
@@ -113,7 +113,7 @@ def test_pictures_have_a_row_for_each_video(done, monkeypatch):
     evaluate("table", "--out", "all", "--shown", "2")
     montage, failures = texts
     assert [text.split("\n") for text in montage] == [
-        [label, id] for id in ("trailblazer-static-0000", "trailblazer-moving-0001") for label in ("plain", "mask")
+        [label, id] for id in ("jain-static-0000", "jain-moving-0001") for label in ("plain", "mask")
     ]
     assert [text.split("\n")[0] for text in failures] == ["plain", "plain", "mask", "mask"]
     assert Image.open("all/montage.png").height == 4 * 128 + 3 * 4
@@ -130,7 +130,7 @@ def test_the_same_command_makes_nothing_again_and_says_the_same(done, loaded):
 def test_steps_one_by_one_equal_the_whole(done, loaded, capsys):
     evaluate("bench", "--tracks", "2", "--frames", "4", "--to", "bench.jsonl")
     assert capsys.readouterr().out == "bench.jsonl: 4 items\n"
-    assert load_items("bench.jsonl") == make_items("trailblazer", "tiny", 2, 4)
+    assert load_items("bench.jsonl") == make_items("jain", "tiny", 2, 4)
     out, reference = ("--out", "steps"), ("--reference", "world:3")
     evaluate("generate", "--bench", "bench.jsonl", "--methods", "plain", "mask", *out)
     evaluate("extract", *out, *reference)
@@ -203,12 +203,12 @@ def test_a_missing_video_is_one_sentence_or_listed(done, capsys):
     for step in ("extract", "reduce"):
         assert command.main([step, "--out", "all"]) == 2
         (sentence,) = capsys.readouterr().err.splitlines()
-        assert sentence.startswith("error: the video of trailblazer-moving-0001 is not there or not whole; ")
+        assert sentence.startswith("error: the video of jain-moving-0001 is not there or not whole; ")
         assert "--allow-missing" in sentence
     for step in ("extract", "reduce"):
         evaluate(step, "--out", "all", "--allow-missing")
     result = numbers()["results"]["mask"]
-    assert result["missing"] == ["trailblazer-moving-0001"]
+    assert result["missing"] == ["jain-moving-0001"]
     assert result["splits"]["moving"]["tracks"] == before["tracks"] == 2
     assert result["tracks"]["moving"][1]["covered"] is False
 
@@ -217,7 +217,7 @@ def test_latents_that_are_not_finite_are_told(loaded):
     loaded.unet.scale.fill_(math.nan)
     evaluate("run", "--tracks", "1", "--methods", "plain", "--reference", "world:2", "--out", "nan")
     result = numbers("nan")["results"]["plain"]
-    assert result["failed"] == ["trailblazer-static-0000", "trailblazer-moving-0000"]
+    assert result["failed"] == ["jain-static-0000", "jain-moving-0000"]
     assert result["splits"]["static"]["coverage"][0] == 0
     assert "2 videos did not stay finite" in Path("nan/tables.md").read_text()
 
@@ -253,7 +253,7 @@ def test_other_weights_never_use_a_file(done, loaded):
     ],
 )
 def test_what_cannot_be_done_is_one_sentence_and_makes_nothing(loaded, capsys, arguments, sentence):
-    save_items("three.jsonl", make_items("trailblazer", "tiny", 1, 3))
+    save_items("three.jsonl", make_items("jain", "tiny", 1, 3))
     assert command.main(arguments.split(" ")) == 2
     printed = capsys.readouterr()
     (line,) = printed.err.splitlines()

@@ -72,7 +72,7 @@ def test_the_first_worker_helps_out_and_goes_on_to_the_tables(loaded, monkeypatc
     make = command.make_video
     monkeypatch.setattr(command, "make_video", lambda *a, **how: order.append(a[2].id) or make(*a, **how))
     evaluate("run", "out", *small)
-    static, moving = (["trailblazer-" + split + f"-000{n}" for n in (0, 1)] for split in ("static", "moving"))
+    static, moving = (["jain-" + split + f"-000{n}" for n in (0, 1)] for split in ("static", "moving"))
     assert order == [static[0], moving[1], moving[1], moving[0], static[1], static[0]]  # its own, then from the end
     assert made("out") == made("alone")
     assert "mIoU" in capsys.readouterr().out

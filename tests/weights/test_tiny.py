@@ -97,7 +97,7 @@ def test_figure_2(tiny):
     Normalization brings it back, in the paper's setting: decoder, 4 frozen steps, guidance 9. Mean over 4 tracks."""
     base, steps = SamplingSettings(steps=25), 4
     errors = {"mask": 0.0, "mask-norm": 0.0}
-    for item in make_items("trailblazer", "tiny", 2, tiny.defaults.frames, first=1000):
+    for item in make_items("keyframes", "tiny", 2, tiny.defaults.frames, first=1000):
         variance = {}
         for method in ("plain", *errors):
             plan = make_plan(tiny, None, item.trajectory, preset(method, base))

@@ -1,6 +1,7 @@
 """Items of benchmarks: what they may be, how they are drawn, and their files."""
 
 import json
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -20,7 +21,7 @@ from evaluation.benchmarks.items import (
     make_items,
     save_items,
 )
-from evaluation.benchmarks.tracks import SPLITS, imc_boxes, static_keyframes
+from evaluation.benchmarks.tracks import SPLITS, jain_boxes, moving_keyframes, smooth_ends, static_keyframes
 from weights.train_tiny.world import BACKGROUNDS, held_out
 
 BOX = (0.1, 0.2, 0.5, 0.75)
@@ -97,8 +98,8 @@ def test_a_subject_is_found_in_whole_words(prompt, subject, found):
 
 
 def test_a_seed_is_that_of_the_item_alone():
-    """The first 6 bytes of SHA-256 of "0 imc-static-0000", which sha256sum gives as well."""
-    assert item_seed(0, "imc-static-0000") == 0x4A9C7495B7D5
+    """The first 6 bytes of SHA-256 of "0 jain-static-0000", which sha256sum gives as well."""
+    assert item_seed(0, "jain-static-0000") == 0x3DA5CB6F2F77
     assert len({item_seed(seed, id) for seed in range(50) for id in ("a", "b", "1 a")}) == 150
 
 
@@ -116,8 +117,8 @@ def test_an_item_is_the_same_in_every_benchmark(chosen, seed):
 
 
 def test_a_benchmark_does_not_depend_on_its_size_or_order():
-    few = make_items("imc", "real", 2, 8)
-    many = make_items("imc", "real", 5, 8, splits=("moving", "static"))
+    few = make_items("jain", "real", 2, 8)
+    many = make_items("jain", "real", 5, 8, splits=("moving", "static"))
     assert [item.id[-11:] for item in few] == ["static-0000", "static-0001", "moving-0000", "moving-0001"]
     assert set(few) < set(many)
     assert len({item.seed for item in many}) == len({item.boxes for item in many}) == 10
@@ -125,15 +126,26 @@ def test_a_benchmark_does_not_depend_on_its_size_or_order():
 
 def test_boxes_come_from_the_items_seed_whatever_its_words():
     for words in ("tiny", "real"):
-        item = make_item("trailblazer", words, "static", 4, 3)
-        (expected,) = static_keyframes(np.random.default_rng(item.seed)).values()
-        np.testing.assert_allclose(item.boxes[0], [expected] * 3, atol=1e-7)
+        for form in ("keyframes", "smooth"):
+            item = make_item(form, words, "static", 4, 3)
+            (expected,) = static_keyframes(np.random.default_rng(item.seed)).values()
+            np.testing.assert_allclose(item.boxes[0], [expected] * 3, atol=1e-7)
 
 
-def test_imc_boxes_are_brought_to_the_frames_in_time():
+def test_moving_boxes_are_those_of_their_form():
+    for number in range(5):
+        item = make_item("keyframes", "tiny", "moving", number, 9)
+        for frame, box in moving_keyframes(np.random.default_rng(item.seed), 9).items():
+            np.testing.assert_allclose(item.boxes[0][frame], box, atol=1e-7)
+        item = make_item("smooth", "tiny", "moving", number, 9)
+        expected = np.linspace(*smooth_ends(np.random.default_rng(item.seed)), 9)
+        np.testing.assert_allclose(item.boxes[0], expected, atol=1e-7)
+
+
+def test_jain_boxes_are_brought_to_the_frames_in_time():
     """24 boxes from 16: box j stands at j x 15/23, so that the first and last are those of the 16."""
-    item = make_item("imc", "tiny", "static", 2, 24)
-    source = imc_boxes(np.random.default_rng(item.seed), "still")
+    item = make_item("jain", "tiny", "static", 2, 24)
+    source = jain_boxes(np.random.default_rng(item.seed), "still")
     for coordinate in range(4):
         values = np.interp(np.arange(24) * 15 / 23, np.arange(16), source[:, coordinate])
         np.testing.assert_allclose(np.array(item.boxes[0])[:, coordinate], values, atol=1e-7)
@@ -154,40 +166,52 @@ def test_tiny_words_were_never_seen_in_training(chosen):
     assert item.prompt == make_item(form, "tiny", SPLITS[split == "static"], number, frames).prompt
 
 
-def test_pairs_end_where_their_boxes_do():
+def test_moving_jain_boxes_go_every_way_where_the_words_do_not_tell():
+    """By the steps of 16 boxes: along one axis always of one sign, or, in a zig-zag, none in every second frame."""
+    ways = set()
+    for number in range(30):
+        steps = np.diff(np.array(make_item("jain", "tiny", "moving", number, 16).boxes[0])[:, :2], axis=0)
+        if not steps[::2, 0].any() and not steps[1::2, 1].any():
+            ways.add("zig-zag")
+        else:
+            ways.add(("left-right", "up-down")[np.abs(steps.sum(0)).argmax()])
+    assert ways == {"left-right", "up-down", "zig-zag"}
+
+
+def test_straight_boxes_end_where_they_should():
     moving = [make_item("pairs", "tiny", "moving", number, 5) for number in range(10)]
     assert all(track[0] != track[2] != track[4] for item in moving for track in item.boxes)
-    one = make_item("pairs", "tiny", "moving", 0, 1)
-    assert [track[0] for track in one.boxes] == [track[0] for track in moving[0].boxes]
+    for form in ("pairs", "smooth"):
+        one, five = (make_item(form, "tiny", "moving", 0, frames) for frames in (1, 5))
+        assert [track[0] for track in one.boxes] == [track[0] for track in five.boxes]
 
 
 def test_real_words():
     """Every prompt names its subject, none stands twice, and what rises or falls has boxes that do."""
-    lists = (prompts.STILL, prompts.ACROSS, prompts.UP_OR_DOWN)
-    assert [len(words) for words in lists] == [24, 24, 12]
-    assert len({words[1] for known in lists for words in known}) == 60
-    assert len(prompts.IMC_MOVING) == 24
-    items = make_items("imc", "real", 24, 16) + make_items("trailblazer", "real", 24, 16)
-    assert all(item.subjects[0] in item.prompt for item in items)
-    motions = {prompt: motion for _, prompt, motion in prompts.IMC_MOVING}
-    for item in items[24:48]:
+    lists = (prompts.STILL, prompts.ACROSS, prompts.UP_OR_DOWN, prompts.ZIG_ZAG)
+    assert [len(words) for words in lists] == [24, 24, 12, 12]
+    assert len({words[1] for known in lists for words in known}) == 72
+    assert len(prompts.JAIN_MOVING) == 36
+    assert all(find_words(prompt, subject) == subject for known in lists for subject, prompt, *_ in known)
+    moving = make_items("jain", "real", 36, 16, splits=["moving"])
+    motions = {prompt: motion for _, prompt, motion in prompts.JAIN_MOVING}
+    assert Counter(motions.values()) == {"left-right": 12, "up": 6, "down": 6, "zig-zag": 12}
+    for item in moving:
         (x, y), motion = np.array(item.boxes[0][-1])[:2] - item.boxes[0][0][:2], motions[item.prompt]
-        if motion == "across":
-            assert x != 0
-        else:
-            assert y < 0 if motion == "up" else y > 0
-    assert {item.prompt for item in items[48:72]} == {prompt for _, prompt in prompts.STILL}
-    assert {item.prompt for item in items[72:]} == {prompt for _, prompt in prompts.ACROSS}
+        assert {"left-right": x != 0, "up": y < 0, "down": y > 0, "zig-zag": x != 0 and y != 0}[motion]
+    for form, split, known in (("jain", "static", prompts.STILL), ("smooth", "moving", prompts.ACROSS)):
+        items = make_items(form, "real", 24, 16, splits=[split])
+        assert {item.prompt for item in items} == {prompt for _, prompt in known}
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("peekaboo", "tiny", "static", 0, 8), "form must be one of trailblazer, imc, pairs, not 'peekaboo'"),
-        (("imc", "all", "static", 0, 8), "words must be one of tiny, real, not 'all'"),
-        (("imc", "tiny", "dynamic", 0, 8), "split must be one of static, moving, not 'dynamic'"),
-        (("imc", "tiny", "static", -1, 8), "a number of at least 0 and at least 1 frame, not -1 and 8"),
-        (("imc", "tiny", "static", 0, 0), "a number of at least 0 and at least 1 frame, not 0 and 0"),
+        (("imc", "tiny", "static", 0, 8), "form must be one of jain, keyframes, smooth, pairs, not 'imc'"),
+        (("jain", "all", "static", 0, 8), "words must be one of tiny, real, not 'all'"),
+        (("jain", "tiny", "dynamic", 0, 8), "split must be one of static, moving, not 'dynamic'"),
+        (("jain", "tiny", "static", -1, 8), "a number of at least 0 and at least 1 frame, not -1 and 8"),
+        (("jain", "tiny", "static", 0, 0), "a number of at least 0 and at least 1 frame, not 0 and 0"),
         (("pairs", "real", "static", 0, 8), "two subjects have words of the tiny world only"),
     ],
 )
@@ -210,6 +234,16 @@ def test_a_file_gives_back_its_items(tmp_path_factory, chosen, seed):
     assert [p.name for p in path.parent.iterdir()] == ["bench.jsonl"]
     for item, again in zip(items, load_items(path), strict=True):
         torch.testing.assert_close(item.trajectory.boxes, again.trajectory.boxes, rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize("source", ["trailblazer", "imc", "peekaboo-imc"])
+def test_a_list_from_elsewhere_keeps_its_own_boxes_and_source(tmp_path, source):
+    """A source is a label, whatever the forms are called that are drawn today."""
+    path = tmp_path / "bench.jsonl"
+    path.write_text(json.dumps(GOOD | {"id": f"{source}-static-0000", "source": source}))
+    (item,) = load_items(path)
+    assert (item.id, item.source) == (f"{source}-static-0000", source)
+    assert item.boxes == (((0, 0, 0.5, 1), None),)
 
 
 def test_equal_ids_are_not_written(tmp_path):

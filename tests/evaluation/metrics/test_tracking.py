@@ -73,6 +73,26 @@ def test_what_is_found_outside_the_frame_is_cut_off():
     assert frame_miou(np.array([[0, 0, 0.5, 1]]), box) == 0.5
 
 
+def test_frame_iou_is_trailblazers_but_where_boxes_are_apart_on_both_axes(trailblazer):
+    """Its code multiplies the overlaps along x and y, so that two negative ones count as common area. Ours do not.
+
+    It rounds to four decimals, and has 0 for nothing found, in a frame as in a video.
+    """
+    tensors = trailblazer[1]
+    wanted, found, video, frame = (tensors[f"miou.{name}"].numpy() for name in ("wanted", "found", "video", "frame"))
+    overlap = np.minimum(wanted[..., 2:], found[..., 2:]) - np.maximum(wanted[..., :2], found[..., :2])
+    ((v, f),) = np.argwhere((overlap < 0).all(-1))  # one frame of 144
+    ours = [frame_miou(a[None], b[None]) for a, b in zip(wanted.reshape(-1, 4), found.reshape(-1, 4), strict=True)]
+    ours = np.reshape(ours, frame.shape)
+    assert (ours[v, f], frame[v, f]) == (0, 1.0349)
+    ours[v, f] = 1.0349
+    np.testing.assert_allclose(np.nan_to_num(ours), frame, rtol=0, atol=5e-5)
+
+    videos = np.nan_to_num([frame_miou(a, b) for a, b in zip(wanted, found, strict=True)])
+    assert videos[v] < video[v] - 0.17
+    np.testing.assert_allclose(np.delete(videos, v), np.delete(video, v), rtol=0, atol=5e-5)
+
+
 TOP = [0, 0, 1, 0.5]
 FOUR = np.array([LEFT, TOP, [0, 0, 0.6, 1], LEFT])
 FOUND = np.array([SHIFTED, [0, 0, 1, 0.25], [0, 0, 1, 1], NONE])  # IoU 1/3, (1/4) / (1/2), 0.6 / 1, none

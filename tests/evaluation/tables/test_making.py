@@ -68,7 +68,7 @@ def test_a_video_is_made_once(made, pipeline, item, row):
 def test_all_of_a_row_reaches_the_video(store, pipeline, item, row, monkeypatch):
     told = {}
     monkeypatch.setattr(making, "generate", lambda *a, **k: told.update(k, given=a) or generate(*a, **k))
-    item, row = make_item("trailblazer", "tiny", "static", 1, frames=3), replace(row, frames=3, height=16, width=24)
+    item, row = make_item("keyframes", "tiny", "static", 1, frames=3), replace(row, frames=3, height=16, width=24)
     make_video(store, pipeline, item, replace(row, negative_prompt="blurry"))
     (network, prompt, trajectory, settings, seed) = told.pop("given")
     assert (network, prompt, settings, seed) == (pipeline, None, row.settings, item.seed)
@@ -111,9 +111,9 @@ def test_a_video_that_another_worker_made_meanwhile_is_kept(store, pipeline, ite
 
 
 def test_an_item_that_cannot_be_made_is_refused_before_any_is(pipeline, item, row):
-    longer = make_item("trailblazer", "tiny", "static", 7, frames=6)
+    longer = make_item("keyframes", "tiny", "static", 7, frames=6)
     check_plans(pipeline, [item], {"mask": row})
-    with pytest.raises(ValueError, match=r"item trailblazer-static-0007 cannot be made: .*6.* 4"):
+    with pytest.raises(ValueError, match=r"item keyframes-static-0007 cannot be made: .*6.* 4"):
         check_plans(pipeline, [item, longer], {"mask": row})
     assert pipeline.unet.calls == 0
 
@@ -289,4 +289,4 @@ def test_published_extractors_are_loaded_by_name(monkeypatch):
 def test_extractors_that_cannot_measure_an_item_are_refused(item):
     check_suite(stand_ins(), item)
     with pytest.raises(ValueError, match="subjects are found by a colour in front"):
-        check_suite(stand_ins(), make_item("imc", "real", "static", 0, frames=4))
+        check_suite(stand_ins(), make_item("jain", "real", "static", 0, frames=4))

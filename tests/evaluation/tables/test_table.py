@@ -19,7 +19,7 @@ from evaluation.tables.table import (
 from sampling.settings import SamplingSettings, preset
 
 PAPERS = Rules()
-ITEMS = "trailblazer, SHA-256 0123456789ab"
+ITEMS = "jain, SHA-256 0123456789ab"
 FIGURES = {
     "clip_sim": [31.4159, 30.0, 32.5],
     "coverage": [2 / 3, 0.0, 1.0],
