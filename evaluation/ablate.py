@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from app.ending import exit_code
 from app.running import HOW
-from evaluation.benchmarks.items import FORMS, make_items, name_items
+from evaluation.benchmarks.items import make_items, name_items
 from evaluation.benchmarks.tracks import SPLITS
 from evaluation.extractors.stand_ins import ColourDetector, see
 from evaluation.options import count, form, memory, shard
@@ -169,7 +169,6 @@ def build_parser() -> argparse.ArgumentParser:
     add("--sweep", nargs="+", type=_sweep, metavar="NAME=V1,V2", help="settings to vary, over full unless --methods")
     add("--base", choices=("checkpoint", "paper"), default="checkpoint", help="whose values count where a row has none")
     add("--set", nargs="+", type=_setting, metavar="NAME=V", help="settings that count in place of the base's")
-    add("--form", choices=FORMS, default=FORMS[0], help="of the random boxes (%(default)s)")
     add("--first", default=0, type=int, metavar="N", help="number of the first track, to measure on others")
     add("--split", nargs="+", choices=SPLITS, default=SPLITS)
     add("--shard", type=shard, metavar="I/N", help="every N-th video only; under torchrun it is known")

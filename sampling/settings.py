@@ -63,7 +63,8 @@ class SamplingSettings:
     refine_steps: int | None = None  # refine before the first ones only; None means all
     prior_gradient: str = "unet"  # what tau is differentiated through
     unit_gradient: bool = False  # to length 1 for each video: the supplement's ablation
-    # TrailBlazer, a baseline: its code's values for runs on random boxes. Its examples have 0.15, 0.001 and 13 to 15
+    # The baseline TrailBlazer. Its code sets the first and the third where it draws moving boxes itself; the second is
+    # its configs', whose own values are 0.1, 0.001, 13 (metrics) and 0.125 to 0.15, 0.001 to 0.05, 10 to 15 (examples).
     strengthen: float = 0.125  # c_s, what is added inside a box
     weaken: float = 0.001  # c_w, what is left outside
     trailing: int = 15  # tokens after the prompt's that are edited with the subject's words

@@ -50,7 +50,11 @@ def frame_ious(wanted: Array, found: Array, misses: bool = False) -> Array:
 
 
 def frame_miou(wanted: Array, found: Array, misses: bool = False) -> float:
-    """Mean of `frame_ious`, TrailBlazer's IoU of a video; NaN where no frame counts."""
+    """Mean of `frame_ious`; NaN where no frame counts.
+
+    TrailBlazer's code has this for its IoU of a video, but takes boxes apart on both axes for overlapping, and leaves
+    what is found outside the frame.
+    """
     return _mean(frame_ious(wanted, found, misses))
 
 

@@ -35,7 +35,7 @@ class Rules:
 
     threshold: float = 0.1  # of a detection's score
     coverage: str = "half"  # or "count:N", see `tracking.needed`
-    iou: str = "volume"  # or "frame", TrailBlazer's: mean over the frames in which the subject is found
+    iou: str = "volume"  # or "frame": mean over the frames in which the subject is found, see `frame_miou`
     clamp_clip: bool = True  # negative CLIP scores count as 0
     kid_subset: int = 1000
 
