@@ -41,7 +41,7 @@ def test_where_normalization_acts(settings, kinds):
 @pytest.mark.parametrize(
     "settings, message",
     [
-        ({"where": ("decoder",)}, "where is chosen from encoder, mid, decoder, temporal"),
+        ({"where": ("up",)}, "where is chosen from encoder, mid, decoder, temporal"),
         ({"where": "decoder"}, "where is a list of encoder, mid, decoder, temporal, such as"),
         ({"where": ("temporal",)}, "temporal attention in no block"),
         ({"attention": ("temporal",)}, "attention is chosen from self, cross"),
