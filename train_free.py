@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-from adaptation.trajectory_file import check_letters
+from adaptation.letters import check_letters
 from app.ending import exit_code
 from app.faults import resumable
 from app.page import drop_flags

@@ -1,28 +1,15 @@
 """Attention masks from boxes and words (Section 2.1): who may attend to whom while a step is frozen."""
 
-from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from functools import cached_property
 
 import torch
 from einops import einsum, rearrange, reduce
 from torch import Tensor
 from torch.nn.functional import pad
 
-from adaptation.mask_normalization import GRADIENTS, axis_dims
-
-BLOCKS = ("encoder", "mid", "decoder")
-KINDS = ("self", "cross", "temporal")
-CHOICES = {
-    "where": (*BLOCKS, "temporal"),
-    "attention": ("self", "cross"),
-    "normalize_in": ("self", "cross"),
-    "grid": ("stride", "cover"),
-    "start_token": ("hidden", "background"),
-    "gradient": GRADIENTS,
-}
-
+from adaptation.grouped_mask import AttentionMask, memberships
+from adaptation.mask_normalization import AXES, GRADIENTS
 
 # ---- Section 2.1: the two masks ------------------------------------------------------------------------------------
 
@@ -74,73 +61,19 @@ def to_grid(regions: Tensor, h: int, w: int, grid: str) -> Tensor:
     return reduce(whole, "... (h s1) (w s2) -> ... h w", "max", s1=s, s2=s).bool()
 
 
-# ---- One mask, in two forms ----------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, eq=False)
-class Group:
-    """Queries that share one membership, and every key open to them: indices (q,) and (k,), ascending."""
-
-    queries: Tensor
-    keys: Tensor
-
-
-@dataclass(frozen=True, eq=False)
-class AttentionMask:
-    """A boolean mask over B sequences, kept as the few distinct memberships (D of them) that it is made of.
-
-    query_labels (B, Q): which membership a query has, 0 <= label < D
-    key_labels (B, X):   the same for keys, or the number of a token in cross-attention
-    open (D, ...):       open[a, b] = a query labelled a may attend to a key labelled b
-    """
-
-    query_labels: Tensor
-    key_labels: Tensor
-    open: Tensor
-
-    @cached_property
-    def _dense(self) -> Tensor:
-        return self.open[self.query_labels[:, :, None], self.key_labels[:, None, :]]
-
-    def dense(self) -> Tensor:
-        """The mask entry by entry, (B, Q, X) bool, True = may attend."""
-        return self._dense
-
-    @cached_property
-    def groups(self) -> list[list[Group]]:
-        """For each of the B sequences, its queries by membership and the keys open to each: no Q x X tensor is made.
-
-        Every query is in exactly one group. A group's keys reach beyond the group where regions overlap: overlaps are
-        not transitive.
-        """
-        return [
-            [
-                Group((queries == label).nonzero().squeeze(-1), self.open[label][keys].nonzero().squeeze(-1))
-                for label in queries.unique()
-            ]
-            for queries, keys in zip(self.query_labels, self.key_labels, strict=True)
-        ]
-
-    @cached_property
-    def packs(self) -> list[Group]:
-        """The groups of all sequences, those of one size together: indices (P, q) and (P, k) for P groups of a size.
-
-        Indices count through all sequences, query i of sequence b being b Q + i, and key j b X + j.
-        """
-        Q, X = self.query_labels.shape[1], self.key_labels.shape[1]
-        sizes = defaultdict(list)
-        for b, groups in enumerate(self.groups):
-            for group in groups:
-                sizes[len(group.queries), len(group.keys)].append((b * Q + group.queries, b * X + group.keys))
-        return [Group(*map(torch.stack, zip(*groups, strict=True))) for groups in sizes.values()]
-
-    @cached_property
-    def joined(self) -> "AttentionMask":
-        """One sequence of all B Q queries, where every sequence has the same keys: pixels of all frames to words."""
-        return AttentionMask(self.query_labels.reshape(1, -1), self.key_labels[:1], self.open)
-
-
 # ---- What one video's masked forward needs -------------------------------------------------------------------------
+
+BLOCKS = ("encoder", "mid", "decoder")
+KINDS = ("self", "cross", "temporal")
+CHOICES = {
+    "where": (*BLOCKS, "temporal"),
+    "attention": ("self", "cross"),
+    "normalize_in": ("self", "cross"),
+    "grid": ("stride", "cover"),
+    "start_token": ("hidden", "background"),
+    "axis": tuple(AXES),
+    "gradient": GRADIENTS,
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,7 +82,8 @@ class AttentionControl:
 
     regions (K, F, H, W) bool: where each subject is, on the latent's full grid, empty in a frame = absent there
     tokens (K, L) bool:        which positions of the prompt are each subject's words
-    normalize:   Mask Normalization; normalize_in, axis, gradient say in which attentions and how (`match_distribution`)
+    normalize:   Mask Normalization; normalize_in says in which attentions, axis and gradient how. Their defaults are
+                 those of EFDM's released function; axis `"joint"` is our variant (see `mask_normalization.py`)
     where:       `"decoder"`, the paper's choice; Peekaboo's code adds `"mid"` and `"temporal"`, the temporal
                  attention of the blocks named here; `"encoder"` completes the list
     attention:   which spatial attentions are masked; the paper masks both
@@ -165,14 +99,13 @@ class AttentionControl:
     attention: Collection[str] = field(default=("self", "cross"), kw_only=True)
     grid: str = field(default="stride", kw_only=True)
     start_token: str = field(default="hidden", kw_only=True)
-    axis: str = field(default="joint", kw_only=True)
-    gradient: str = field(default="exact", kw_only=True)
+    axis: str = field(default="channel", kw_only=True)
+    gradient: str = field(default="straight-through", kw_only=True)
     normalize_in: Collection[str] = field(default=("self", "cross"), kw_only=True)
     _masks: dict[tuple[str, int, int], AttentionMask] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        axis_dims(self.axis)
-        for name in ("grid", "start_token", "gradient"):
+        for name in ("grid", "start_token", "axis", "gradient"):
             _check_names(name, (getattr(self, name),))
         for name in ("where", "attention", "normalize_in"):
             _check_names(name, getattr(self, name))
@@ -238,20 +171,17 @@ class AttentionControl:
         return rearrange(to_grid(self.regions.any(0), h, w, self.grid), "f h w -> f (h w)")
 
     def _make_mask(self, kind: str, h: int, w: int) -> AttentionMask:
-        regions = rearrange(to_grid(self.regions, h, w, self.grid), "k f h w -> f (h w) k")
-        # D pixels stand for all: the mask between them is the mask between any two that look like them.
-        distinct, labels = regions.byte().flatten(0, 1).unique(dim=0, return_inverse=True)
-        distinct = rearrange(distinct.bool(), "d k -> k d")
-        labels = labels.unflatten(0, regions.shape[:2])  # (F, N)
-        if kind == "cross":
-            tokens = self.tokens.to(regions.device)
-            open_ = cross_mask(distinct, tokens)  # (D, L)
-            if self.start_token == "hidden":
-                open_[:, 0] = False
-            return AttentionMask(labels, torch.arange(open_.shape[1]).to(labels).expand(len(labels), -1), open_)
-        if kind == "temporal":
-            labels = rearrange(labels, "f n -> n f")
-        return AttentionMask(labels, labels, self_mask(distinct))
+        sequences = "k f h w -> (h w) k f" if kind == "temporal" else "k f h w -> f k (h w)"
+        regions = rearrange(to_grid(self.regions, h, w, self.grid), sequences)
+        # The formulas look at nothing but a pixel's subjects, so they are asked once for all pixels that share them.
+        members, labels = memberships(regions)  # (K, D), and for each pixel the number of its column, (F, N) or (N, F)
+        if kind != "cross":
+            return AttentionMask(labels, labels, self_mask(members))  # (D, D)
+        open_to = cross_mask(members, self.tokens.to(members.device))  # (D, L)
+        if self.start_token == "hidden":
+            open_to[:, 0] = False
+        words = torch.arange(open_to.shape[1]).to(labels)  # token l is labelled l, the same in all frames
+        return AttentionMask(labels, rearrange(words, "l -> 1 l"), open_to)
 
 
 def _check_names(setting: str, names: Collection[str]) -> None:

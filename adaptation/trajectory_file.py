@@ -1,5 +1,7 @@
 """The JSON form of a trajectory: bytes to plain values and back. What a box may be is `trajectory.py`'s to judge.
 
+The one place of this room where a file is read: `Trajectory.load` is part of what a caller may rely on.
+
 One subject, with a box for every frame, or with keyframes in between which boxes move linearly:
 
     {"prompt": "a red ball moving over the grass", "subject": "red ball", "boxes": [[0.1, 0.4, 0.4, 0.8], ...]}
@@ -20,11 +22,12 @@ from collections import Counter
 from pathlib import Path
 from typing import NoReturn
 
+from adaptation.letters import check_letters
+
 # Far above any real video, and low enough that no file can ask for much memory.
 MAX_BYTES = 4 * 2**20
 MAX_FRAMES = 10_000
 MAX_SUBJECTS = 64
-MAX_TEXT = 50_000  # characters of a prompt, of which a few dozen words are read
 
 # One subject's path: a list with a box for each frame, or {frame: box}. The boxes themselves are not checked here.
 Track = list[object] | dict[int, object]
@@ -40,14 +43,6 @@ def read_bytes(path: str | Path) -> bytes:
     if len(content) > MAX_BYTES:
         raise ValueError(f"the file is larger than {MAX_BYTES // 2**20} MiB; a trajectory needs a line for each frame")
     return content
-
-
-def check_letters(what: str, text: str) -> None:
-    """Refuse what no tokenizer and no file in UTF-8 can take, or only in a long time."""
-    if len(text) > MAX_TEXT:
-        raise ValueError(f"{what} has {len(text)} characters, more than the {MAX_TEXT} that are allowed")
-    if any("\ud800" <= character <= "\udfff" for character in text):
-        raise ValueError(f"{what} holds half a character, a lone surrogate, in {reprlib.repr(text)}; write it in UTF-8")
 
 
 def parse(content: bytes) -> tuple[str, list[str], list[Track]]:

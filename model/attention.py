@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
 import torch.nn.functional as F
 from einops import rearrange, repeat
 from torch import Tensor, nn
 
-from adaptation.attention_masks import AttentionMask
+from adaptation.grouped_mask import AttentionMask
+from model.grouped_attention import grouped_attention
 
 Normalize = Callable[[Tensor, Tensor], Tensor]  # (A_m, A_u), both (B F, N, C), to the output that takes A_m's place
 Edit = Callable[[Tensor], Tensor]  # probabilities (B, heads, F, N, L) of cross-attention, to those used instead
@@ -43,47 +43,38 @@ def fused_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
 
 
-def dense_attention(q: Tensor, k: Tensor, v: Tensor, heads: int, mask: Tensor | None = None) -> Tensor:
-    """A_u, and A_m under a mask that says for every query and key whether they see each other.
+def self_attention(q: Tensor, k: Tensor, v: Tensor, heads: int, mask: Tensor | None = None) -> Tensor:
+    """A_u of tokens that look at each other, and A_m under a mask: every cell of a frame to every cell of that frame.
 
-    q (B F, N, h d); k and v (B F, N, h d), or (B, L, h d), which all frames of a video read. mask bool, (F, N, N) or
-    (F, N, L), the same for every video and head, True = may attend. Returns as q.
+    q, k, v (B F, N, h d); mask bool (F, N, N), the same for every video and head, True = may attend. Returns as q.
+    In time a sequence is the F frames of one cell: (B N, F, h d), mask (N, F, F).
+
+    Two frames of 4 pixels are two sequences: each has a 4 x 4 mask, and a pixel weighs the 4 pixels of its own frame.
     """
-    frames = len(q) // len(k)  # with the same keys: in cross-attention a video's frames are one long list of queries
+    q, k, v = (rearrange(x, "s n (h d) -> s h n d", h=heads) for x in (q, k, v))
     if mask is not None:
-        mask = repeat(mask, "(s f) n m -> (b s) 1 (f n) m", f=frames, b=len(q) // len(mask))
-    q = rearrange(q, "(b f) n (h d) -> b h (f n) d", f=frames, h=heads)
-    k, v = (rearrange(x, "b m (h d) -> b h m d", h=heads) for x in (k, v))
-    return rearrange(fused_attention(q, k, v, mask), "b h (f n) d -> (b f) n (h d)", f=frames)
+        mask = repeat(mask, "f n m -> (b f) 1 n m", b=len(q) // len(mask))
+    return rearrange(fused_attention(q, k, v, mask), "s h n d -> s n (h d)")
 
 
-def grouped_attention(q: Tensor, k: Tensor, v: Tensor, heads: int, mask: AttentionMask) -> Tensor:
-    """A_m, equal to `dense_attention` under `mask.dense()`, without an N x N mask.
+def cross_attention(q: Tensor, k: Tensor, v: Tensor, heads: int, mask: Tensor | None = None) -> Tensor:
+    """A_u of tokens that look at words, and A_m under a mask: every cell of every frame to the words of its video.
 
-    Queries of one membership see exactly the keys open to them, so that each group is a small attention in which
-    nothing is masked; groups of one size are one call. q, k, v and what is returned as there.
+    q (B F, N, h d); k, v (B, L, h d); mask bool (F, N, L), the same for every video and head, True = may attend.
+    Returns as q.
+
+    Two frames of 4 pixels and 3 words are one sequence of 8 queries, with an 8 x 3 mask: all frames read the same text.
     """
-    if len(k) < len(q):
-        mask = mask.joined
-    N, videos = q.shape[1], q.shape[0] * q.shape[1] // mask.query_labels.numel()
-    q, k, v = (rearrange(x, "(b s) n c -> b (s n) c", b=videos) for x in (q, k, v))
-    pieces = []
-    for pack in mask.packs:
-        q_g, k_g, v_g = (
-            rearrange(x.index_select(1, places.flatten()), "b (p n) (h d) -> (b p) h n d", p=len(places), h=heads)
-            for x, places in ((q, pack.queries), (k, pack.keys), (v, pack.keys))
-        )
-        pieces.append(rearrange(fused_attention(q_g, k_g, v_g), "(b p) h n d -> b (p n) (h d)", b=videos))
-    places = torch.cat([pack.queries.flatten() for pack in mask.packs])  # every query is in exactly one group
-    a = torch.empty_like(q).index_copy(1, places, torch.cat(pieces, dim=1))
-    return rearrange(a, "b (s n) c -> (b s) n c", n=N)
+    N = q.shape[1]
+    q = rearrange(q, "(b f) n (h d) -> b h (f n) d", b=len(k), h=heads)
+    k, v = (rearrange(x, "b l (h d) -> b h l d", h=heads) for x in (k, v))
+    if mask is not None:
+        mask = rearrange(mask, "f n l -> (f n) l")
+    return rearrange(fused_attention(q, k, v, mask), "b h (f n) d -> (b f) n (h d)", n=N)
 
 
 def edited_attention(q: Tensor, k: Tensor, v: Tensor, heads: int, edit: Edit) -> Tensor:
-    """Cross-attention whose probabilities are edited before they weigh V.
-
-    q (B F, N, h d), k and v (B, L, h d), which all frames of a video read. Returns as q.
-    """
+    """The baseline TrailBlazer's: `cross_attention` whose probabilities are edited before they weigh V."""
     q = rearrange(q, "(b f) n (h d) -> b h f n d", b=len(k), h=heads)
     k, v = (rearrange(x, "b l (h d) -> b h 1 l d", h=heads) for x in (k, v))
     return rearrange(edit(attention_weights(q, k)) @ v, "b h f n d -> (b f) n (h d)")
@@ -108,27 +99,34 @@ class Attention(nn.Module):
         normalize: Normalize | None = None,
         edit: Edit | None = None,
     ) -> Tensor:
-        """Sections 2.1 and 2.2 in one place: A_u = sigma(Q K^T / sqrt(d)) V, and A_m, which the mask restricts.
+        """Sections 2.1 and 2.2 in one place: A_u, A_m and the output with the ranks of A_m and the values of A_u.
 
-        x (B F, N, C). context (B, L, D) for cross-attention, None for self-attention. mask (F, N, N) or (F, N, L), in
-        time (N, F, F), the same for every video and head: a bool tensor, True = may attend, or an AttentionMask, which
-        is never made dense. normalize maps (A_m, A_u), which share q, k and v, to the output used instead of A_m. edit
-        changes the probabilities of cross-attention; then there is no mask. Returns (B F, N, C), after the output
-        projection, before the residual.
+        x (B F, N, C), in time (B N, F, C). context (B, L, D) for cross-attention, None for self-attention.
+        mask (F, N, N) or (F, N, L), in time (N, F, F), the same for every video and head: a bool tensor, True = may
+        attend, or an AttentionMask, which is never made dense. normalize maps (A_m, A_u), which share q, k and v, to
+        the output used instead of A_m. edit changes the probabilities of cross-attention; then there is no mask.
+        Returns like x, after the output projection, before the residual.
         """
         source = x if context is None else context
-        q, k, v = self.to_q(x), self.to_k(source), self.to_v(source)
+        q, k, v = self.to_q(x), self.to_k(source), self.to_v(source)  # (B F, N, h d), and so k and v or (B, L, h d)
+
+        def attend(mask: Tensor | AttentionMask | None = None) -> Tensor:
+            if isinstance(mask, AttentionMask):
+                return grouped_attention(q, k, v, self.heads, mask)  # the same numbers without an N x N mask
+            attention = self_attention if context is None else cross_attention
+            return attention(q, k, v, self.heads, mask)
 
         if edit is not None:
-            a = edited_attention(q, k, v, self.heads, edit)
+            A = edited_attention(q, k, v, self.heads, edit)
         elif mask is None:
-            a = dense_attention(q, k, v, self.heads)  # A_u
+            A = attend()
+        elif normalize is None:
+            A = attend(mask)
         else:
-            masked_attention = grouped_attention if isinstance(mask, AttentionMask) else dense_attention
-            a = masked_attention(q, k, v, self.heads, mask)  # A_m
-            if normalize is not None:
-                a = normalize(a, dense_attention(q, k, v, self.heads))
-        return self.to_out[0](a)
+            A_u = attend()  # sigma(Q K^T / sqrt(d)) V
+            A_m = attend(mask)  # sigma(Q K^T / sqrt(d) o M) V
+            A = normalize(A_m, A_u)
+        return self.to_out[0](A)
 
 
 class GEGLU(nn.Module):

@@ -10,7 +10,7 @@ import math
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange, repeat
+from einops import rearrange
 from torch import Tensor, nn
 
 
@@ -52,12 +52,12 @@ class ResnetBlock(nn.Module):
             self.conv_shortcut = nn.Conv2d(in_channels, out_channels, 1)
 
     def forward(self, x: Tensor, time: Tensor | None = None, frames: int = 1) -> Tensor:
-        """x (G B F, C, H, W), G guidance halves; time (B, D), one vector a video. Returns (G B F, C', H, W)."""
+        """x (g B F, C, H, W), g = 1 or G guidance halves; time (B, D), one vector a video -> (g B F, C', H, W)."""
         h = self.conv1(F.silu(self.norm1(x)))
         if time is not None:
-            shift = self.time_emb_proj(F.silu(time))  # (B, C'), the same for each half and frame of a video
-            halves = x.shape[0] // (len(shift) * frames)
-            h = h + repeat(shift, "b c -> (g b f) c 1 1", g=halves, f=frames)
+            shift = rearrange(self.time_emb_proj(F.silu(time)), "b c -> b 1 c 1 1")  # for each half and each frame
+            h = rearrange(h, "(g b f) c h w -> g b f c h w", b=len(time), f=frames) + shift
+            h = rearrange(h, "g b f c h w -> (g b f) c h w")
         h = self.conv2(F.silu(self.norm2(h)))
         shortcut = self.conv_shortcut(x) if hasattr(self, "conv_shortcut") else x
         return shortcut + h
@@ -82,12 +82,13 @@ class TemporalConvLayer(nn.Module):
 
     def __init__(self, channels: int, groups: int) -> None:
         super().__init__()
-        self.conv1 = nn.Sequential(nn.GroupNorm(groups, channels), nn.SiLU(), FrameConv(channels, channels))
-        for i in (2, 3, 4):
-            stage = (nn.GroupNorm(groups, channels), nn.SiLU(), nn.Dropout(0.1), FrameConv(channels, channels))
-            self.add_module(f"conv{i}", nn.Sequential(*stage))
-        nn.init.zeros_(self.conv4[-1].weight)  # training starts from the identity
-        nn.init.zeros_(self.conv4[-1].bias)
+        first, second, third, last = (FrameConv(channels, channels) for _ in range(4))
+        self.conv1 = nn.Sequential(nn.GroupNorm(groups, channels), nn.SiLU(), first)
+        self.conv2 = nn.Sequential(nn.GroupNorm(groups, channels), nn.SiLU(), nn.Dropout(0.1), second)
+        self.conv3 = nn.Sequential(nn.GroupNorm(groups, channels), nn.SiLU(), nn.Dropout(0.1), third)
+        self.conv4 = nn.Sequential(nn.GroupNorm(groups, channels), nn.SiLU(), nn.Dropout(0.1), last)
+        for parameter in last.parameters():
+            nn.init.zeros_(parameter)  # training starts from the identity
 
     def forward(self, x: Tensor, frames: int) -> Tensor:
         """(B F, C, H, W) -> the same shape."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from adaptation.trajectory_file import check_letters
+from adaptation.letters import check_letters
 from model.config import TextConfig
 
 if TYPE_CHECKING:

@@ -8,12 +8,13 @@ from typing import NamedTuple
 from einops import rearrange, repeat
 from torch import Tensor, nn
 
-from adaptation.attention_masks import AttentionControl, AttentionMask
+from adaptation.attention_masks import AttentionControl
+from adaptation.control import Control
+from adaptation.grouped_mask import AttentionMask
 from adaptation.mask_normalization import axis_dims, match_distribution
 from adaptation.trailblazer import TrailBlazerControl
 from model.attention import Attention, Edit, FeedForward, Normalize
 
-Control = AttentionControl | TrailBlazerControl
 EPS = 1e-6  # of the GroupNorm at a transformer's entrance
 
 
@@ -57,63 +58,62 @@ class TransformerBlock(nn.Module):
         self,
         x: Tensor,
         text: Tensor | None = None,
-        halves: int = 1,
+        copies: int = 1,
         masking1: Masking = Masking(),  # noqa: B008  (immutable)
         masking2: Masking = Masking(),  # noqa: B008
         gate: Tensor | None = None,
     ) -> Tensor:
-        """x (B F, N, C), text (halves B, L, D) or None -> (halves B F, N, C); the halves differ from attn2 on.
+        """x (B F, N, C), text (copies B, L, D) or None -> (copies B F, N, C); the copies differ from attn2 on.
 
         gate (B F, N, 1) multiplies what enters attn2 and what leaves it: Peekaboo's temporal masking.
         """
         x = x + self.attn1(self.norm1(x), **masking1._asdict())
         q = self.norm2(x if gate is None else gate * x)
-        if halves > 1:
-            x, q = x.repeat(halves, 1, 1), q.repeat(halves, 1, 1)
+        if copies > 1:
+            x, q = x.repeat(copies, 1, 1), q.repeat(copies, 1, 1)  # (copies B F, N, C)
         a = self.attn2(q, text, **masking2._asdict())
         x = x + (a if gate is None else gate * a)
         return x + self.ff(self.norm3(x))
 
 
-class SpatialTransformer(nn.Module):
-    """Tokens are the cells of a frame; the GroupNorm sees one frame."""
+class Transformer(nn.Module):
+    """What the two kinds have in common: a GroupNorm, one transformer block between two projections, a residual."""
 
-    def __init__(self, channels: int, heads: int, head_dim: int, groups: int, context_dim: int) -> None:
+    def __init__(self, channels: int, heads: int, head_dim: int, groups: int, context_dim: int | None = None) -> None:
         super().__init__()
         self.norm = nn.GroupNorm(groups, channels, EPS)
         self.proj_in = nn.Linear(channels, heads * head_dim)
         self.transformer_blocks = nn.ModuleList([TransformerBlock(heads * head_dim, heads, head_dim, context_dim)])
         self.proj_out = nn.Linear(heads * head_dim, channels)
 
-    def forward(self, x: Tensor, text: Tensor, frames: int, where: str, control: Control | None = None) -> Tensor:
-        """x (B F, C, h, w), text (G B, L, D) -> (G B F, C, h, w). G = 2 where x has not met the text yet, else 1."""
+
+class SpatialTransformer(Transformer):
+    """Tokens are the cells of a frame; the GroupNorm sees one frame."""
+
+    def forward(self, x: Tensor, text: Tensor, copies: int, where: str, control: Control | None = None) -> Tensor:
+        """x (B F, C, h, w), text (copies B, L, D) -> (copies B F, C, h, w).
+
+        copies: G, the number of guidance halves, where x first meets the text and the halves part; 1 after that.
+        """
         h, w = x.shape[2:]
-        halves = text.shape[0] * frames // x.shape[0]
-        tokens = self.proj_in(rearrange(self.norm(x), "bf c h w -> bf (h w) c"))
-        tokens = self.transformer_blocks[0](
-            tokens, text, halves, masking(control, where, "self", h, w), masking(control, where, "cross", h, w)
-        )
-        return x.repeat(halves, 1, 1, 1) + rearrange(self.proj_out(tokens), "bf (h w) c -> bf c h w", h=h)
+        tokens = self.proj_in(rearrange(self.norm(x), "bf c h w -> bf (h w) c"))  # (B F, N, C)
+        in_self, in_cross = (masking(control, where, kind, h, w) for kind in ("self", "cross"))
+        tokens = self.transformer_blocks[0](tokens, text, copies, in_self, in_cross)  # (copies B F, N, C)
+        return x.repeat(copies, 1, 1, 1) + rearrange(self.proj_out(tokens), "bf (h w) c -> bf c h w", h=h)
 
 
-class TemporalTransformer(nn.Module):
+class TemporalTransformer(Transformer):
     """Tokens are the frames of one cell; the GroupNorm sees all frames of a video jointly. No text, no positions:
     the order of frames is known from the temporal convolutions alone."""
-
-    def __init__(self, channels: int, heads: int, head_dim: int, groups: int) -> None:
-        super().__init__()
-        self.norm = nn.GroupNorm(groups, channels, EPS)
-        self.proj_in = nn.Linear(channels, heads * head_dim)
-        self.transformer_blocks = nn.ModuleList([TransformerBlock(heads * head_dim, heads, head_dim)])
-        self.proj_out = nn.Linear(heads * head_dim, channels)
 
     def forward(self, x: Tensor, frames: int, where: str, control: Control | None = None) -> Tensor:
         """(B F, C, h, w) -> the same shape."""
         h, w = x.shape[2:]
         video = rearrange(x, "(b f) c h w -> b c f (h w)", f=frames)
-        tokens = self.proj_in(rearrange(self.norm(video), "b c f p -> (b p) f c"))
-        first, gate = masking(control, where, "temporal", h, w), None
-        if first.mask is not None:  # as Peekaboo's code: attn1 is masked, attn2 acts inside the boxes alone
-            gate = repeat(control.inside(h, w), "f p -> (b p) f 1", b=video.shape[0]).to(tokens.dtype)
-        tokens = self.proj_out(self.transformer_blocks[0](tokens, masking1=first, gate=gate))
+        tokens = self.proj_in(rearrange(self.norm(video), "b c f p -> (b p) f c"))  # (B N, F, C)
+        in_time, gate = masking(control, where, "temporal", h, w), None
+        if isinstance(control, AttentionControl) and in_time.mask is not None:
+            # As in Peekaboo's code attn1 is masked, and attn2 acts inside the boxes alone.
+            gate = repeat(control.inside(h, w), "f p -> (b p) f 1", b=len(video)).to(tokens.dtype)  # (B N, F, 1)
+        tokens = self.proj_out(self.transformer_blocks[0](tokens, masking1=in_time, gate=gate))
         return x + rearrange(tokens, "(b h w) f c -> (b f) c h w", h=h, w=w)

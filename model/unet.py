@@ -6,7 +6,9 @@ are exactly the checkpoint's, so loading renames nothing.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import replace
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -14,10 +16,11 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from adaptation.control import Control
 from adaptation.trailblazer import TrailBlazerControl
 from model.config import DOWN_TYPES, UP_TYPES, UNetConfig
 from model.layers import Downsample, ResnetBlock, TemporalConvLayer, TimestepMLP, Upsample, timestep_embedding
-from model.transformers import Control, SpatialTransformer, TemporalTransformer
+from model.transformers import SpatialTransformer, TemporalTransformer
 
 HEADS_IN = 8  # of transformer_in, whatever its width
 
@@ -28,9 +31,12 @@ class Block3D(nn.Module):
     widths: (in, out) channels of each ResNet block. `attend`: how many layers have the two transformers.
     """
 
+    downsamplers: nn.ModuleList  # of one, where a level of the encoder has it
+    upsamplers: nn.ModuleList
+
     def __init__(self, config: UNetConfig, where: str, widths: list[tuple[int, int]], attend: int) -> None:
         super().__init__()
-        self.where = where
+        self.where, self.attends = where, attend > 0
         groups, time_dim = config.norm_num_groups, 4 * config.block_out_channels[0]
         out, head_dim = widths[-1][1], config.attention_head_dim
         self.resnets = nn.ModuleList([ResnetBlock(a, b, groups, config.norm_eps, time_dim) for a, b in widths])
@@ -41,19 +47,19 @@ class Block3D(nn.Module):
             self.attentions = nn.ModuleList([SpatialTransformer(*sizes, text_dim) for _ in range(attend)])
             self.temp_attentions = nn.ModuleList([TemporalTransformer(*sizes) for _ in range(attend)])
 
+    def forward(
+        self, i: int, x: Tensor, time: Tensor, text: Tensor, frames: int, copies: int, control: Control | None
+    ) -> Tensor:
+        """Layer i: x (B F, C, h, w) -> (copies B F, C', h, w) where the block attends, else (B F, C', h, w)."""
+        x = self.convolve(i, x, time, frames)
+        if self.attends:
+            x = self.attentions[i](x, text, copies, self.where, control)
+            x = self.temp_attentions[i](x, frames, self.where, control)
+        return x
+
     def convolve(self, i: int, x: Tensor, time: Tensor, frames: int) -> Tensor:
         """ResNet block and temporal convolution of layer i: (B F, C, h, w) -> (B F, C', h, w)."""
         return self.temp_convs[i](self.resnets[i](x, time, frames), frames)
-
-    def attend(self, i: int, x: Tensor, text: Tensor, frames: int, control: Control | None) -> Tensor:
-        """Spatial and temporal transformer of layer i: (B F, C, h, w) -> (G B F, C, h, w)."""
-        x = self.attentions[i](x, text, frames, self.where, control)
-        return self.temp_attentions[i](x, frames, self.where, control)
-
-    def layer(self, i: int, x: Tensor, time: Tensor, text: Tensor, frames: int, control: Control | None) -> Tensor:
-        """Layer i, whole."""
-        x = self.convolve(i, x, time, frames)
-        return self.attend(i, x, text, frames, control) if hasattr(self, "attentions") else x
 
 
 class UNet3D(nn.Module):
@@ -104,44 +110,47 @@ class UNet3D(nn.Module):
 
         G = 2: the guidance halves [uncond, text] of the same z, which share all work before the text enters; the
         result equals two calls. `control` masks the attention of both halves alike, or edits that of the text half
-        (G = 1: of all) as TrailBlazer does.
+        (G = 1: of all) as TrailBlazer does. It never reaches transformer_in, which is no part of a block.
         """
         self._check(z, text)
+        G, frames, dtype = len(text) // len(z), z.shape[2], self.conv_in.weight.dtype
+        copies = G  # to be made of x where it next meets the text: one x stands for all G halves until they part there
         if isinstance(control, TrailBlazerControl):
-            control = replace(control, videos=z.shape[0])
-        frames, dtype = z.shape[2], self.conv_in.weight.dtype
+            control = replace(control, videos=len(z))
         x = rearrange(z.to(dtype), "b c f h w -> (b f) c h w").contiguous(memory_format=torch.channels_last)
         text = text.to(dtype)
         t = torch.as_tensor(t, device=z.device).expand(z.shape[0])
         time = self.time_embedding(timestep_embedding(t, self.config.block_out_channels[0]).to(dtype))  # (B, 4 C0)
 
         x = self.conv_in(x)
-        x = self._run(self.transformer_in, x, frames, "encoder")
+        x = self._run(self.transformer_in, x, frames, "encoder")  # never masked: no control is handed to it
         skips = [x]
-        for block in self.down_blocks:
-            for i in range(len(block.resnets)):
-                x = self._run(block.layer, i, x, time, text, frames, control)
+        for block in cast(Iterable[Block3D], self.down_blocks):
+            for i in range(self.config.layers_per_block):
+                x = self._run(block, i, x, time, text, frames, copies, control)
+                copies = 1 if block.attends else copies
                 skips.append(x)
             if hasattr(block, "downsamplers"):
-                x = block.downsamplers[0](x)
+                x = block.downsamplers[0](x)  # (G B F, C, h, w) -> (G B F, C, h / 2, w / 2)
                 skips.append(x)
 
-        x = self._run(self.mid_block.layer, 0, x, time, text, frames, control)
+        x = self._run(self.mid_block, 0, x, time, text, frames, copies, control)  # (G B F, C, h, w)
         x = self._run(self.mid_block.convolve, 1, x, time, frames)
 
-        for block in self.up_blocks:
-            for i in range(len(block.resnets)):
+        for block in cast(Iterable[Block3D], self.up_blocks):
+            for i in range(self.config.layers_per_block + 1):
                 skip = skips.pop()
-                skip = skip.repeat(x.shape[0] // skip.shape[0], 1, 1, 1)  # made before the halves parted
-                args = i, torch.cat([x, skip], dim=1), time, text, frames, control
-                x = self._run(block.layer, *args) if skips else block.layer(*args)  # the last is needed again at once
+                if len(skip) < len(x):  # made before the halves parted
+                    skip = skip.repeat(G, 1, 1, 1)
+                given = i, torch.cat([x, skip], dim=1), time, text, frames, 1, control
+                x = self._run(block, *given) if skips else block(*given)  # the last is needed again at once
             if hasattr(block, "upsamplers"):
                 x = block.upsamplers[0](x, size=skips[-1].shape[2:])  # odd sizes: the skip decides
 
         eps = self.conv_out(F.silu(self.conv_norm_out(x)))
         return rearrange(eps, "(b f) c h w -> b c f h w", f=frames)
 
-    def _run(self, layer, *args):
+    def _run(self, layer: Callable[..., Tensor], *args: Any) -> Tensor:
         """Call a layer, keeping its activations for the backward pass or recomputing them there."""
         if self.checkpoint_activations and torch.is_grad_enabled():
             return checkpoint(layer, *args, use_reentrant=False)

@@ -9,11 +9,9 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from adaptation.attention_masks import AttentionControl
+from adaptation.control import Control
 from adaptation.trailblazer import TrailBlazerControl
 from sampling.sampler import Denoise
-
-Control = AttentionControl | TrailBlazerControl
 
 
 def make_denoise(

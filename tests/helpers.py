@@ -1,5 +1,6 @@
 """What several test files draw, build, compare or read alike."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from torch import Tensor
 
+from adaptation.attention_masks import AttentionControl
 from adaptation.trajectory import Trajectory
 from model.config import UNetConfig
 from sampling.sampler import State, initial_state
@@ -62,6 +64,27 @@ def boxes(draw) -> list[float]:
         sorted(draw(st.lists(st.integers(0, 8), min_size=2, max_size=2, unique=True))) for _ in range(2)
     )
     return [x1 / 8, y1 / 8, x2 / 8, y2 / 8]
+
+
+@st.composite
+def controls(draw, **settings) -> AttentionControl:
+    """Up to 3 subjects, overlapping or absent, over up to 3 frames; each owns one token, two are left over."""
+    K, F = draw(st.integers(1, 3)), draw(st.integers(1, 3))
+    H, W = draw(st.integers(1, 6)), draw(st.integers(1, 6))
+    bits = draw(st.lists(st.booleans(), min_size=K * F * H * W, max_size=K * F * H * W))
+    regions = torch.tensor(bits).reshape(K, F, H, W)
+    if draw(st.booleans()):
+        regions[0] = True  # a box over the whole frame
+    tokens = torch.cat([torch.zeros(K, 1), torch.eye(K), torch.zeros(K, 1)], dim=1).bool()
+    settings.setdefault("start_token", draw(st.sampled_from(["hidden", "background"])))
+    settings.setdefault("grid", draw(st.sampled_from(["stride", "cover"])))
+    return AttentionControl(regions, tokens, **settings)
+
+
+def coarse(control: AttentionControl, level: int) -> tuple[int, int]:
+    """The grid after `level` halvings, each rounded up."""
+    H, W = control.regions.shape[-2:]
+    return math.ceil(H / 2**level), math.ceil(W / 2**level)
 
 
 def start(*seeds: int) -> State:

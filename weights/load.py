@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from adaptation.trajectory_file import check_letters
+from adaptation.letters import check_letters
 from model.config import UNetConfig, VAEConfig
 from model.text import TextEncoder, build_text_model, read_tokenizer
 from model.unet import UNet3D

@@ -20,7 +20,8 @@ from evaluation.figures.masks_picture import attention_grids, token_words, write
 from evaluation.figures.video import write_mp4
 from evaluation.walkthrough import pictures
 from evaluation.walkthrough.book import Book, Walk, last_call, rms, shape, table, variance, where
-from model.attention import dense_attention, grouped_attention
+from model.attention import cross_attention, self_attention
+from model.grouped_attention import grouped_attention
 from sampling.ddim import ddim_step, predict_clean
 from sampling.generate import Result, generate
 from sampling.guidance import classifier_free, score
@@ -116,7 +117,7 @@ def mask_normalization(walk: Walk, book: Book) -> dict[str, tuple[Tensor, Tensor
         source = text[0] if text else x
         q, k, v = attention.to_q(x), attention.to_k(source), attention.to_v(source)
 
-        A_u = dense_attention(q, k, v, attention.heads)
+        A_u = (cross_attention if text else self_attention)(q, k, v, attention.heads)
         A_m = grouped_attention(q, k, v, attention.heads, masking["mask"])
         A_n = match_distribution(A_m, A_u, dim=axis_dims(walk.settings.axis))
 
@@ -126,9 +127,10 @@ def mask_normalization(walk: Walk, book: Book) -> dict[str, tuple[Tensor, Tensor
         made[kind] = A_u, A_m, A_n
     book.write(
         f"## Section 2.2: Mask Normalization\n\n"
-        f"A_u = softmax(Q K^T / sqrt(d)) V, {where(dense_attention)}; A_m is the same without what the mask closes, "
-        f"{where(grouped_attention)}. Q, K and V are those of a forward pass, in the first transformer of the second "
-        f"decoder block, where the paper's Figure 2 looks; both guidance halves make 2 F frames. "
+        f"A_u = softmax(Q K^T / sqrt(d)) V, {where(self_attention)} and {where(cross_attention)}; A_m is the "
+        f"same without what the mask closes, {where(grouped_attention)}. Q, K and V are those of a forward pass, in "
+        f"the first transformer of the second decoder block, where the paper's Figure 2 looks; both guidance halves "
+        f"make 2 F frames. "
         f"{where(match_distribution)} puts, frame by frame, the k-th smallest value of A_u where A_m has its k-th "
         f"smallest: the order is the mask's, the values are those that the frozen network expects."
     )

@@ -1,4 +1,4 @@
-"""Section 2.1's masks by hand, against Peekaboo's formula, and in their two forms."""
+"""Section 2.1's masks by hand, against Peekaboo's formula, and as a control makes them."""
 
 import math
 
@@ -9,33 +9,12 @@ from hypothesis import strategies as st
 
 from adaptation.attention_masks import AttentionControl, cross_mask, self_mask, to_grid
 from adaptation.trajectory import Trajectory
-from tests.helpers import bools
+from tests.helpers import bools, coarse, controls
 
 # On a 2 x 3 grid, pixels numbered 0 1 2 / 3 4 5: subject A holds 0 1, subject B holds 1 2, so pixel 1 is in both.
 A_AND_B = bools("110 000", "011 000")
 # Six tokens: start, "a", A's word, "and", B's word, end.
 WORDS = bools("001000", "000010")
-
-
-@st.composite
-def controls(draw, **settings) -> AttentionControl:
-    """Up to 3 subjects, overlapping or absent, over up to 3 frames; each owns one token, two are left over."""
-    K, F = draw(st.integers(1, 3)), draw(st.integers(1, 3))
-    H, W = draw(st.integers(1, 6)), draw(st.integers(1, 6))
-    bits = draw(st.lists(st.booleans(), min_size=K * F * H * W, max_size=K * F * H * W))
-    regions = torch.tensor(bits).reshape(K, F, H, W)
-    if draw(st.booleans()):
-        regions[0] = True  # a box over the whole frame
-    tokens = torch.cat([torch.zeros(K, 1), torch.eye(K), torch.zeros(K, 1)], dim=1).bool()
-    settings.setdefault("start_token", draw(st.sampled_from(["hidden", "background"])))
-    settings.setdefault("grid", draw(st.sampled_from(["stride", "cover"])))
-    return AttentionControl(regions, tokens, **settings)
-
-
-def coarse(control: AttentionControl, level: int) -> tuple[int, int]:
-    """The grid after `level` halvings, each rounded up."""
-    H, W = control.regions.shape[-2:]
-    return math.ceil(H / 2**level), math.ceil(W / 2**level)
 
 
 # ---- Section 2.1 ---------------------------------------------------------------------------------------------------
@@ -164,7 +143,7 @@ def test_cover_never_loses_a_region(control, level):
     assert torch.equal(covered.flatten(2).any(-1), control.regions.flatten(2).any(-1))
 
 
-# ---- Dense and groups ----------------------------------------------------------------------------------------------
+# ---- The control's masks -------------------------------------------------------------------------------------------
 
 
 @given(controls(), st.integers(0, 2))
@@ -177,59 +156,6 @@ def test_dense_is_the_reference_formula(control, level):
     if control.start_token == "hidden":
         cross[..., 0] = False
     assert torch.equal(control.mask("cross", h, w).dense(), cross)
-
-
-@given(controls(), st.sampled_from(["self", "cross", "temporal"]))
-def test_groups_say_the_same_as_dense(control, kind):
-    mask = control.mask(kind, *coarse(control, 0))
-    dense = mask.dense()
-    assert len(mask.groups) == len(dense)
-    for groups, sequence in zip(mask.groups, dense, strict=True):
-        rebuilt = torch.zeros_like(sequence)
-        for group in groups:
-            rebuilt[group.queries[:, None], group.keys] = True
-        assert torch.equal(rebuilt, sequence)
-        queries = torch.cat([group.queries for group in groups])
-        assert sorted(queries.tolist()) == list(range(len(sequence)))
-
-
-def test_groups_by_hand_follow_the_overlap():
-    control = AttentionControl(A_AND_B.reshape(2, 1, 2, 3), WORDS)
-    pairs = {tuple(g.queries.tolist()): g.keys.tolist() for g in control.mask("self", 2, 3).groups[0]}
-    assert pairs == {(0,): [0, 1], (1,): [0, 1, 2], (2,): [1, 2], (3, 4, 5): [3, 4, 5]}
-    pairs = {tuple(g.queries.tolist()): g.keys.tolist() for g in control.mask("cross", 2, 3).groups[0]}
-    assert pairs == {(0,): [2], (1,): [2, 4], (2,): [4], (3, 4, 5): [1, 3, 5]}
-
-
-@given(controls(), st.sampled_from(["self", "cross", "temporal"]))
-def test_packs_say_the_same_as_dense(control, kind):
-    mask = control.mask(kind, *coarse(control, 0))
-    B, Q, X = mask.dense().shape
-    rebuilt = torch.zeros(B * Q, B * X, dtype=torch.bool)
-    for pack in mask.packs:
-        for queries, keys in zip(pack.queries, pack.keys, strict=True):
-            rebuilt[queries[:, None], keys] = True
-    assert torch.equal(rebuilt, torch.block_diag(*mask.dense().int()).bool())
-    queries = torch.cat([pack.queries.flatten() for pack in mask.packs])
-    assert sorted(queries.tolist()) == list(range(B * Q))
-    sizes = [(pack.queries.shape[1], pack.keys.shape[1]) for pack in mask.packs]
-    assert len(set(sizes)) == len(sizes)
-
-
-def test_a_box_that_moves_and_keeps_its_size_needs_two_packs():
-    # Four cells in a row, frames of one each: the subject is at cell 0, then at cell 2.
-    regions = bools("1000", "0010").reshape(1, 2, 1, 4)
-    one, three = AttentionControl(regions, WORDS[:1]).mask("self", 1, 4).packs
-    if one.queries.shape[1] == 3:
-        one, three = three, one
-    assert one.queries.tolist() == one.keys.tolist() == [[0], [4 + 2]]
-    assert three.queries.tolist() == three.keys.tolist() == [[1, 2, 3], [4 + 0, 4 + 1, 4 + 3]]
-
-
-@given(controls())
-def test_joined_frames_read_the_same_words(control):
-    mask = control.mask("cross", *coarse(control, 0))
-    assert torch.equal(mask.joined.dense(), mask.dense().flatten(0, 1)[None])
 
 
 @given(controls(), st.sampled_from(["self", "cross", "temporal"]), st.integers(0, 3))
@@ -251,10 +177,3 @@ def test_masks_are_made_once_per_grid():
     assert mask.dense() is mask.dense() and mask.groups is mask.groups
     assert control.mask("self", 2, 2) is not mask and control.mask("cross", 4, 4) is not mask
     assert control.mask("self", 2, 2).dense().shape == (2, 4, 4)
-
-
-def test_groups_do_not_need_a_dense_mask():
-    control = AttentionControl(torch.ones(1, 1, 256, 256, dtype=torch.bool), bools("0010"))
-    mask = control.mask("self", 256, 256)  # dense would be 4 GiB
-    assert [len(g.queries) for g in mask.groups[0]] == [256 * 256]
-    assert "_dense" not in vars(mask)

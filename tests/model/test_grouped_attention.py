@@ -5,8 +5,9 @@ import torch
 
 from adaptation.attention_masks import AttentionControl
 from adaptation.mask_normalization import axis_dims, match_distribution
-from model.attention import Attention, grouped_attention
+from model.attention import Attention
 from model.config import UNetConfig
+from model.grouped_attention import grouped_attention
 from model.unet import UNet3D
 from tests.helpers import normal
 
@@ -141,5 +142,5 @@ def test_the_whole_unet_makes_no_dense_mask(largest_tensor, normalize):
         unet(z, 500, normal(2, L, 5, dtype=torch.float32), control).sum().backward()
     assert mode.numbers < (24 * 32) ** 2
     masks = [control.mask(kind, h, w) for kind in ("self", "cross") for h, w in ((24, 32), (12, 16))]
-    assert all("packs" in vars(mask) or "joined" in vars(mask) for mask in masks)  # it was used
+    assert all("packs" in vars(mask) for mask in masks)  # it was used
     assert not any("_dense" in vars(mask) for mask in masks)

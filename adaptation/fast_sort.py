@@ -1,0 +1,20 @@
+"""A sort that is several times as fast as torch's on a CPU. It changes no number, and nothing else needs it read."""
+
+import torch
+from torch import Tensor
+
+
+def ascending(x: Tensor) -> Tensor:
+    """x.argsort(dim=-1, stable=True): x (..., n) -> the place of the k-th smallest for k = 0 .. n - 1.
+
+    On a CPU torch's sort follows indices about; NumPy sorts plain integers several times as fast. So a float32 becomes
+    the upper half of an integer that grows with it, and its place, which also breaks ties, the lower half.
+    """
+    x = x.detach()
+    if x.device.type != "cpu" or x.dtype != torch.float32:
+        return x.argsort(dim=-1, stable=True)
+    bits = (x + 0.0).view(torch.int32)  # -0.0 becomes 0.0, its equal
+    bits ^= (bits >> 31) & 0x7FFFFFFF  # the bits of negative numbers grow as the number falls: turn them round
+    keys = bits.long().bitwise_left_shift_(32).add_(torch.arange(x.shape[-1]))
+    keys.numpy().sort(axis=-1)
+    return keys.bitwise_and_(0xFFFFFFFF)
