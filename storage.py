@@ -2,12 +2,15 @@
 
 import hashlib
 import json
+import os
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+LONGEST_NAME = 255 - len("-1000.unfinished")  # bytes that a file system allows, but for what a run adds to its name
 
 
 @contextmanager
@@ -28,6 +31,20 @@ def appearing(path: str | Path) -> Iterator[Path]:
             shutil.rmtree(unfinished, ignore_errors=True)
         else:
             unfinished.unlink(missing_ok=True)
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a folder that could not be made or written to, before time is spent; --out is where it was named."""
+    check_name(folder)
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        raise ValueError(f"{existing} is not a folder that can be written to; name another with --out")
+
+
+def check_name(path: Path) -> None:
+    """Refuse a name that a file system has no room for, counting what is added to it meanwhile."""
+    if len(os.fsencode(path.name)) > LONGEST_NAME:
+        raise ValueError(f"--out has a name of {len(path.name)} letters, too long for a disk; name a shorter one")
 
 
 def write_bytes(path: str | Path, content: bytes) -> None:

@@ -8,7 +8,7 @@ Curve = Sequence[float | None]  # a value for each step; None = nothing was reco
 
 WIDTH, HEIGHT = 400, 240
 LEFT, RIGHT, TOP, BOTTOM = 52, 12, 44, 34  # around the axes
-COLORS = ("#0072b2", "#d55e00", "#009e73", "#b0578d")  # told apart by every kind of eye
+CURVE_COLORS = ("#0072b2", "#d55e00", "#009e73", "#b0578d")  # told apart by every kind of eye
 
 
 def line_chart(title: str, curves: Mapping[str, Curve], shaded: int = 0, log: bool = False) -> str:
@@ -48,7 +48,7 @@ def line_chart(title: str, curves: Mapping[str, Curve], shaded: int = 0, log: bo
             parts.append(_text(x(step), HEIGHT - BOTTOM + 16, str(step), "middle"))
     parts.append(_text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 3, "DDIM step", "middle"))
     for number, curve in enumerate(shown.values()):
-        color = COLORS[number % len(COLORS)]
+        color = CURVE_COLORS[number % len(CURVE_COLORS)]
         points = [(x(step), y(value)) for step, value in enumerate(curve, 1) if value is not None]
         parts.append(f'<path d="{_path(curve, x, y)}" fill="none" stroke="{color}" stroke-width="2"/>')
         parts += [f'<circle cx="{a:.1f}" cy="{b:.1f}" r="2.5" fill="{color}"/>' for a, b in points]
@@ -106,7 +106,7 @@ def _path(curve: Curve, x, y) -> str:
 def _legend(names: Sequence[str]) -> list[str]:
     parts, left = [], float(LEFT)
     for number, name in enumerate(names):
-        color = COLORS[number % len(COLORS)]
+        color = CURVE_COLORS[number % len(CURVE_COLORS)]
         parts.append(f'<rect x="{left:.0f}" y="26" width="12" height="4" fill="{color}"/>')
         parts.append(_text(left + 17, 32, name, "start"))
         left += 17 + 7 * len(name) + 16

@@ -1,18 +1,17 @@
 """A page on which to draw a trajectory: boxes dragged at keyframes, saved in the form of `trajectory_file.py`."""
 
 import shlex
-from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from adaptation.trajectory import Trajectory
 from adaptation.trajectory_file import MAX_FRAMES, MAX_SUBJECTS
-from app.folder import check_name
+from app.arguments import Request
+from app.job import read_trajectory
 from app.page import drop_flags, fill, read_parts, script_json
-from app.running import read_trajectory
 from evaluation.figures.video import COLORS
-from storage import write_bytes
+from storage import check_name, write_bytes
 from weights.load import recommended_defaults
 
 # Flags of train_free.py whose place the saved file takes, or that ask for the page itself.
@@ -75,20 +74,20 @@ def write_draw_page(path: Path, *args: Any, **options: Any) -> None:
     write_bytes(path, page)
 
 
-def write_page(arguments: Namespace) -> Path:
+def write_page(request: Request) -> Path:
     """The page that train_free.py is asked for, of the checkpoint's frames and size; returns where it lies."""
-    check_name(arguments.out)
-    path = arguments.out or Path("outputs") / "draw.html"
-    defaults = recommended_defaults(arguments.model)
-    size = {name: getattr(arguments, name) or getattr(defaults, name) for name in ("frames", "width", "height")}
+    path = request.out or Path("outputs") / "draw.html"
+    check_name(path)
+    defaults = recommended_defaults(request.model)
+    size = {name: getattr(request, name) or getattr(defaults, name) for name in ("frames", "width", "height")}
     write_draw_page(
         path,
         **size,
-        prompt=(arguments.prompt or [""])[0],
-        subjects=arguments.subject or (),
-        trajectory=read_trajectory(arguments, size["frames"]),
-        arguments=arguments.argv,
-        fps=arguments.fps or defaults.fps,
+        prompt=(request.prompts or ("",))[0],
+        subjects=request.subjects,
+        trajectory=read_trajectory(request, size["frames"]),
+        arguments=request.words,
+        fps=request.fps or defaults.fps,
     )
     return path
 

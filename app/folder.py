@@ -12,7 +12,6 @@ import shutil
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
-from importlib import metadata
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -24,10 +23,10 @@ from adaptation.trajectory import Trajectory
 from app.report import write_report
 from evaluation.figures.video import contact_sheet, draw_boxes, enlarge, write_mp4, write_png, write_pngs
 from sampling.generate import Result
+from storage import check_folder, check_name
+from weights.circumstances import circumstances
 
-PACKAGES = ("train-free", "torch", "transformers", "tokenizers", "safetensors", "einops", "numpy", "av", "pillow")
 SUFFIX = ".unfinished"
-LONGEST_NAME = 255 - len("-1000")  # bytes that a file system allows, and room for a number behind it
 
 
 def folder_name(prompt: str, seed: int) -> str:
@@ -43,21 +42,13 @@ def unfinished_folder(target: Path) -> Path:
 
 def check_output(out: Path | None, several: bool) -> None:
     """Refuse a place that cannot be written to before time is spent; `out` None is outputs/."""
-    check_name(out)
+    folder = Path("outputs") if out is None else out
+    check_name(folder)
     if out is not None and not several and os.path.lexists(out):
         raise ValueError(f"--out {out} exists already; name a new folder")
     if out is not None and not several and os.path.lexists(unfinished := unfinished_folder(out)):
         raise ValueError(f"{unfinished} holds an unfinished run; go on with --resume {unfinished}, or delete it")
-    folder = Path("outputs") if out is None else out
-    existing = next(path for path in (folder, *folder.parents) if path.exists())
-    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-        raise ValueError(f"{existing} is not a folder that can be written to; name another with --out")
-
-
-def check_name(out: Path | None) -> None:
-    """Refuse a name that a file system has no room for, counting what is added to it meanwhile."""
-    if out is not None and len(os.fsencode(out.name + SUFFIX)) > LONGEST_NAME:
-        raise ValueError(f"--out has a name of {len(out.name)} letters, too long for a disk; name a shorter one")
+    check_folder(folder)
 
 
 def check_space(out: Path | None, pixels: int) -> None:
@@ -145,20 +136,6 @@ def describe(pipeline: Any, result: Result, trajectory: Trajectory | None, secon
     }
 
 
-def circumstances(pipeline: Any) -> dict[str, Any]:
-    """Weights, device, threads and versions: with the same ones a CPU computes the same bits."""
-    weight = next(pipeline.unet.parameters())
-    processor = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
-    return {
-        "model": {"name": pipeline.name, "fingerprint": pipeline.fingerprint},
-        "device": str(weight.device),
-        "device_name": torch.cuda.get_device_name(weight.device) if weight.is_cuda else processor,
-        "dtype": str(weight.dtype).removeprefix("torch."),
-        "threads": torch.get_num_threads(),
-        "versions": versions(),
-    }
-
-
 def peak_bytes(device: torch.device) -> dict[str, int | None]:
     """The most memory that the process, and torch on its GPU, have held so far; None where there is no telling."""
     try:
@@ -181,15 +158,3 @@ def _rename(unfinished: Path, target: Path) -> Path:
         except OSError as error:  # someone else took the name just now
             if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
                 raise
-
-
-def versions() -> dict[str, str | None]:
-    """Of Python, this program and what it is built on; None = not installed."""
-    return {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES}
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None

@@ -23,7 +23,7 @@ PIECES = re.compile(r"'s|'t|'re|'ve|'m|'ll|'d|[^\W\d_]+|\d|(?:[^\s\w]|_)+", re.I
 VIDEOS = {"video.mp4": "As made", "boxes.mp4": "With its boxes"}
 PICTURES = {"compare.png": "All methods from the same noise", "masks.png": "Masks and tokens"}
 TERMS = {"prior": "rms_prior", "score": "rms_score", "noise": "rms_noise"}
-COLUMNS = ("t", "tau", *TERMS.values(), "latent_std")
+NUMBERS_SHOWN = ("t", "tau", *TERMS.values(), "latent_std")
 
 
 def write_report(folder: str | Path, final: Path | None = None) -> Path:
@@ -145,9 +145,9 @@ def table(rows: Iterable[tuple[str, Any]]) -> str:
 
 
 def _numbers(records: Sequence[Mapping[str, Any]]) -> str:
-    head = "".join(f'<th scope="col">{name}</th>' for name in ("step", *COLUMNS))
+    head = "".join(f'<th scope="col">{name}</th>' for name in ("step", *NUMBERS_SHOWN))
     rows = []
-    for step, values in enumerate(zip(*(column(records, name) for name in COLUMNS), strict=True), 1):
+    for step, values in enumerate(zip(*(column(records, name) for name in NUMBERS_SHOWN), strict=True), 1):
         cells = "".join(f"<td>{_shown(value)}</td>" for value in values)
         rows.append(f'<tr><th scope="row">{step}</th>{cells}</tr>')
     body = "\n".join(rows)

@@ -2,7 +2,7 @@
 
     <name>.unfinished/begun.json          what it was begun with: arguments, settings, boxes, weights, threads, versions
     <name>.unfinished/state.safetensors   latents and records after the last finished step
-    <name>.unfinished/result/             pictures and run.json, while they are written (see `outputs.write_run`)
+    <name>.unfinished/result/             pictures and run.json, while they are written (see `folder.write_run`)
     <name>.unfinished/lock                held by the process at work, until it ends in any way
 
 Random draws are addressed by seed, stream, step and iteration, so that nothing else has to be kept.
@@ -26,15 +26,18 @@ from safetensors.torch import save
 from torch import Tensor
 
 from adaptation.trajectory import Trajectory
+from app.arguments import Request, parse_request
 from app.folder import SUFFIX, unfinished_folder
+from app.job import Job, Video, count_videos, make_job
 from sampling.sampler import State, Streams
 from sampling.settings import SamplingSettings
 from storage import read_sealed, write_bytes, write_sealed
+from weights.load import Pipeline
 
 STATE = "state.safetensors"
 AGAIN = "delete it to begin this video again, with all else as it was"
 COMPARED = ("device", "device_name", "dtype", "threads", "memory")  # and versions: what may change the bits
-RECORDED = {"t", "tau", "rms_prior", "rms_score", "rms_noise", "latent_std"}  # of a step, by `sampler.sample`
+RECORD_KEYS = {"t", "tau", "rms_prior", "rms_score", "rms_noise", "latent_std"}  # of a step, by `sampler.sample`
 NEEDED = {  # of begun.json: what each member has to be
     "arguments": lambda value: isinstance(value, list) and all(isinstance(word, str) for word in value),
     "run": lambda value: _is_whole(value, 0, 10**9),
@@ -91,25 +94,13 @@ class Unfinished:
             raise ValueError(f"{self.folder} has boxes of another version of this program") from None
 
 
-def begin(
-    target: Path,
-    arguments: list[str],
-    run: int,
-    seed: int,
-    settings: SamplingSettings,
-    trajectory: Trajectory | None,
-    facts: Mapping[str, Any],
-) -> Unfinished:
-    """Take the name `target`, or target-2, target-3, ..., and note what the run is begun with.
-
-    run: which of the command's runs this is, from 0
-    facts: `outputs.circumstances`, and "memory", the options that save memory
-    """
-    path = None
-    if trajectory is not None:
-        path = {"boxes": trajectory.as_lists(), "subjects": trajectory.subjects, "prompt": trajectory.prompt}
-    begun = {"arguments": arguments, "run": run, "seed": seed, "settings": asdict(settings), "trajectory": path}
-    begun = {**begun, **facts, "resumed": []}
+def begin(job: Job, video: Video) -> Unfinished:
+    """Take the name of the folder that the video is to become, and note what it is begun with."""
+    path, target = None, job.target(video)
+    if (boxes := job.trajectory) is not None:
+        path = {"boxes": boxes.as_lists(), "subjects": boxes.subjects, "prompt": boxes.prompt}
+    begun = {"arguments": list(job.request.words), "run": video.number, "seed": video.seed}
+    begun |= {"settings": asdict(job.settings), "trajectory": path, **job.facts, "resumed": []}
     target.parent.mkdir(parents=True, exist_ok=True)
     folder = _take_name(target)
     unfinished = None
@@ -137,19 +128,33 @@ def open_unfinished(folder: Path) -> Unfinished:
     return Unfinished(folder, begun, _lock(folder))
 
 
-def go_on(
-    unfinished: Unfinished, arguments: list[str], facts: Mapping[str, Any], shapes: Sequence[tuple[int, ...]]
-) -> Unfinished:
-    """Note that the run goes on, and under what circumstances; other weights than it was begun with are refused.
+def begun_request(unfinished: Unfinished, added: Sequence[str]) -> Request:
+    """What the run was asked for when it was begun, and the options that save memory which were added now.
 
-    arguments: those it was begun with, and the options that save memory which were added
-    shapes: of the latents (C, F, h, w), of each run of the command
+    What cannot be gone on with is refused; torch gets the number of threads that the run began with.
     """
     begun, folder = unfinished.begun, unfinished.folder
-    if begun["run"] >= len(shapes):
-        raise ValueError(
-            f"{folder} is said to be video {begun['run'] + 1} of the {len(shapes)} that its arguments ask for"
-        )
+    _ = unfinished.settings, unfinished.trajectory  # refused here, before weights are loaded
+    torch.set_num_threads(begun["threads"])  # another number of them adds in another order
+    try:
+        request = parse_request([*begun["arguments"], *added])
+    except ValueError as error:
+        raise ValueError(f"{folder} was begun by another version of this program: {error}") from None
+    if begun["run"] >= (videos := count_videos(request)):
+        raise ValueError(f"{folder} is said to be video {begun['run'] + 1} of the {videos} that its arguments ask for")
+    return request
+
+
+def begun_job(unfinished: Unfinished, request: Request, pipeline: Pipeline, loading: float) -> Job:
+    """The video that was stopped and those after it, with the boxes and settings that they were begun with."""
+    settings, trajectory, begun = unfinished.settings, unfinished.trajectory, unfinished.begun
+    parent = unfinished.folder.parent
+    return make_job(request, pipeline, loading, trajectory, settings, parent, first=begun["run"])
+
+
+def go_on(unfinished: Unfinished, job: Job, video: Video) -> Unfinished:
+    """Note that the run goes on, and under what circumstances; other weights than it was begun with are refused."""
+    begun, folder, facts = unfinished.begun, unfinished.folder, job.facts
     if begun["model"]["fingerprint"] != facts["model"]["fingerprint"]:
         old, new = (model["fingerprint"][:12] for model in (begun["model"], facts["model"]))
         name = facts["model"]["name"]
@@ -159,14 +164,14 @@ def go_on(
         told = "; ".join(differences)
         warnings.warn(f"the run goes on otherwise than it began, so its bits may differ: {told}", stacklevel=2)
     state = load_state(unfinished)
-    if state is not None and state.z.shape != (1, *shapes[begun["run"]]):
+    if state is not None and state.z.shape != (1, *video.plan.shape):
         raise ValueError(f"{folder / STATE} holds latents of another size than the run's; {AGAIN}")
     note = {
         "step": 0 if state is None else state.step,
         "same_bits": facts["device"] == "cpu" and not differences,  # a GPU's kernels promise none
         "differences": differences,
     }
-    begun = {**begun, "arguments": arguments, "resumed": [*begun["resumed"], note]}
+    begun = {**begun, "arguments": list(job.request.words), "resumed": [*begun["resumed"], note]}
     write_sealed(folder / "begun.json", begun)
     return Unfinished(folder, begun, unfinished.lock)
 
@@ -218,9 +223,9 @@ def _is_whole(value: object, low: int, high: int) -> bool:
 
 def _is_record(value: object) -> bool:
     """Whether it has the form of what the sampler records of a step of one video."""
-    if not isinstance(value, dict) or value.keys() != RECORDED or not isinstance(value["t"], int):
+    if not isinstance(value, dict) or value.keys() != RECORD_KEYS or not isinstance(value["t"], int):
         return False
-    numbers = [value[name] for name in RECORDED - {"t"} if value[name] is not None]
+    numbers = [value[name] for name in RECORD_KEYS - {"t"} if value[name] is not None]
     return all(isinstance(n, list) and len(n) == 1 and isinstance(n[0], float) for n in numbers)
 
 

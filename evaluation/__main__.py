@@ -25,9 +25,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from app.ending import exit_code
-from app.folder import versions
-from app.running import HOW
+from ending import exit_code
 from evaluation import options
 from evaluation.benchmarks.items import Item, load_items, make_items, name_items, save_items
 from evaluation.benchmarks.peekaboo import load_peekaboo
@@ -36,8 +34,10 @@ from evaluation.tables.making import Suite, check_plans, check_suite, make_video
 from evaluation.tables.reference import Reference
 from evaluation.tables.results import Rules, reduce_row
 from evaluation.tables.store import Row, Store, share, worker, worker_device
+from sampling.generate import HOW
 from sampling.methods import method_settings
 from storage import write_bytes
+from weights.circumstances import versions
 from weights.load import load_pipeline
 
 ROWS = ("plain", "peekaboo", "trailblazer", "mask", "mask-norm", "mask-norm+id", "full")  # of Table 1, and plain, mask

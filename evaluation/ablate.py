@@ -22,8 +22,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from app.ending import exit_code
-from app.running import HOW
+from ending import exit_code
 from evaluation.benchmarks.items import make_items, name_items
 from evaluation.benchmarks.tracks import SPLITS
 from evaluation.extractors.stand_ins import ColourDetector, see
@@ -32,7 +31,7 @@ from evaluation.tables.making import Suite, check_plans, make_video, measure_vid
 from evaluation.tables.results import Rules, reduce_row
 from evaluation.tables.store import Row, Store, share, worker, worker_device
 from evaluation.tables.table import ADDED, conditional_table, differences_table, footer
-from sampling.generate import Pipeline
+from sampling.generate import HOW, Pipeline
 from sampling.methods import METHODS, method_settings
 from sampling.settings import COUNTS, FLAGS, NUMBERS, SUBSETS, SamplingSettings, preset
 from storage import write_bytes

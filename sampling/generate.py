@@ -19,6 +19,8 @@ from sampling.sampler import NonFinite, State, initial_state, sample
 from sampling.schedule import NoiseSchedule
 from sampling.settings import SamplingSettings, preset
 
+HOW = ("sequential_guidance", "offload", "frames_per_chunk")  # options of `generate` that save memory
+
 
 class Pipeline(Protocol):
     """What is needed of a pipeline; `weights.load.load_pipeline` makes one from a checkpoint."""

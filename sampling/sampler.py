@@ -26,7 +26,7 @@ STREAMS = ("latent", "refinement", "ddim")
 TAU_SCALE = 2.0**10
 
 
-class NonFinite(RuntimeError):
+class NonFinite(FloatingPointError):
     """NaN or infinity in the latents or pixels: nothing after them could mean anything, nor would another try."""
 
 

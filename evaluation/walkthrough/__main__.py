@@ -14,30 +14,27 @@ from pathlib import Path
 import torch
 
 from adaptation.trajectory import Trajectory
-from app.folder import check_output
+from ending import exit_code
 from evaluation.figures.activations import load_figure
 from evaluation.walkthrough import sections
 from evaluation.walkthrough.book import Book, Walk, begin
+from storage import check_folder
 from weights.load import load_pipeline
 
 
 def main(argv: list[str] | None = None) -> int:
-    """0: done; 2: something that the user can mend, said in one sentence; 130: interrupted."""
+    """Write the walkthrough; see `ending.exit_code`. A slip on the command line is 2 as well."""
     arguments = build_parser().parse_args(argv)
-    try:
-        check_output(arguments.out, several=True)
+
+    def work() -> None:
+        check_folder(arguments.out)
         load_figure()  # refuses where matplotlib is missing
         trajectory = None if arguments.boxes is None else Trajectory.load(arguments.boxes)
         walk = begin(load_pipeline(arguments.model), trajectory, arguments.seed)
         arguments.out.mkdir(parents=True, exist_ok=True)
         print(walk_through(walk, Book(arguments.out)))
-    except KeyboardInterrupt:
-        print("interrupted: the walkthrough is not whole", file=sys.stderr)
-        return 130
-    except (ValueError, OSError, ImportError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+
+    return exit_code(work, kept="the walkthrough is not whole")
 
 
 @torch.no_grad()  # `gradients` lifts it

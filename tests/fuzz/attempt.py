@@ -25,10 +25,10 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
 import train_free  # noqa: E402
-from app import folder, running  # noqa: E402
+from app import running  # noqa: E402
 from sampling import generate  # noqa: E402
 from sampling.sampler import State, Streams  # noqa: E402
-from weights import load  # noqa: E402
+from weights import circumstances, load  # noqa: E402
 
 ACCEPTED, REFUSED, FAULT = "accepted", "refused", "fault"
 LIMIT = 20.0  # seconds for one input, on a busy machine
@@ -134,7 +134,7 @@ def up_to_sampling() -> Iterator[None]:
 
     The command then goes on with its next video. The tiny checkpoint is loaded once for each device and dtype.
     """
-    make_run = running.make_run
+    make_video = running.make_video
 
     def stop(*_: object) -> NoReturn:
         raise Reached
@@ -142,18 +142,18 @@ def up_to_sampling() -> Iterator[None]:
     def no_noise(seeds: list[int], shape: tuple[int, ...], device: torch.device) -> State:
         return State(0, torch.zeros(1, device=device).expand(1, *shape), Streams(tuple(seeds)))  # takes no memory
 
-    def make_run_up_to_sampling(*arguments: object) -> str:
+    def make_video_up_to_sampling(*arguments: object) -> str:
         try:
-            return str(make_run(*arguments))
+            return str(make_video(*arguments))
         except Reached:
             return "sampling would begin"
 
     with (
         patch.object(generate, "initial_state", no_noise),
         patch.object(generate, "sample", stop),
-        patch.object(running, "make_run", make_run_up_to_sampling),
+        patch.object(running, "make_video", make_video_up_to_sampling),
         patch.object(load, "load_pipeline", load_once),
-        patch.object(folder, "versions", versions_once),
+        patch.object(circumstances, "versions", versions_once),
     ):
         yield
 
@@ -162,7 +162,7 @@ def load_once(name: str, device: str, dtype: torch.dtype) -> load.Pipeline:
     return load_tiny(device, dtype) if name == "tiny" else really_load(name, device, dtype)
 
 
-versions_once = functools.cache(folder.versions)
+versions_once = functools.cache(circumstances.versions)
 really_load = load.load_pipeline
 load_tiny = functools.cache(functools.partial(really_load, "tiny"))
 

@@ -6,7 +6,7 @@ import random
 from attempt import Case
 from values import any_text, spoil_bytes, words
 
-import train_free
+from app.arguments import build_parser
 from sampling.settings import COUNTS, NUMBERS
 
 BAD = ["", " ", "nan", "-nan", "inf", "-inf", "-1", "-0.5", "0", "1e400", "1e-400", "9" * 5000, "0x10", "1_0", "٣", "²"]
@@ -85,7 +85,7 @@ BALL = ["--prompt", "a red ball", "--subject", "red ball", "--box-from", "0.1,0.
 
 def make(rng: random.Random) -> Case:
     arguments = list(rng.choice([[], BALL, BALL, ["--boxes", "path.json", "--resample"], ["--prompt", "blue sky"]]))
-    actions = [action for action in train_free.build_parser()._actions if action.dest not in ("help", "resume")]
+    actions = [action for action in build_parser()._actions if action.dest not in ("help", "resume")]
     for action in rng.sample(actions, rng.choice([0, 1, 1, 2, 2, 3, 4, 6])):
         arguments += given(rng, action)
     if rng.random() < 0.02:

@@ -13,8 +13,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 import run
 from attempt import ACCEPTED, FAULT, REFUSED, Case, attempt
 
+import ending
 import train_free
-from app import ending
 from app import folder as outputs
 from model.text import TextEncoder
 

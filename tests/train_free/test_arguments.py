@@ -12,13 +12,14 @@ import torch
 from PIL import Image
 
 import train_free
+from app.arguments import SETTINGS
 from sampling.settings import SamplingSettings
 
 ROOT = Path(train_free.__file__).parent
 
 
 def test_every_setting_has_a_flag():
-    assert set(train_free.SETTINGS) == {field.name for field in fields(SamplingSettings)}
+    assert set(SETTINGS) == {field.name for field in fields(SamplingSettings)}
 
 
 @pytest.mark.parametrize(

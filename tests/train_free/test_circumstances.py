@@ -11,12 +11,11 @@ import torch
 from PIL import Image
 
 import train_free
-from app import folder as outputs
-from app import running
-from app.faults import MEMORY_RAN_OUT
+from app import job, running
+from ending import MEMORY_RAN_OUT
 from model.unet import UNet3D
 from sampling.settings import PRESETS
-from weights import memory
+from weights import circumstances, memory
 
 SIX = ["--steps", "6", "--eta", "0.5"]
 TINY = ["--frames", "2", "--height", "32", "--width", "32", "--steps", "2"]
@@ -116,7 +115,7 @@ def test_every_run_is_held_against_the_memory_before_the_first(loaded, run, monk
         asked.append((plan.prompt, plan.settings, tuple(how.values())))
         assert pipeline is loaded.pipeline and list(how) == ["sequential_guidance", "offload", "frames_per_chunk"]
 
-    monkeypatch.setattr(running, "check_memory", check)
+    monkeypatch.setattr(job, "check_memory", check)
     loaded.pipeline.unet.before = lambda: asked.append("a run began")
     _, facts = run(*ball, "--prompt", "one red ball", "--sequential-guidance", "--method", "mask")
     (first, second), after = asked[:2], asked[2]
@@ -139,14 +138,14 @@ def test_activations_are_held_against_it_with_both_halves_together(loaded, monke
         if len(asked) == 4:
             raise ValueError("too large")
 
-    monkeypatch.setattr(running, "check_memory", check)
+    monkeypatch.setattr(job, "check_memory", check)
     assert refused(*ball, "--record-activations", "--sequential-guidance") == "error: too large"
     assert asked == [(True, 2, True), (False, 0, False), (False, 0, False), (True, 0, False)]
 
 
 def test_what_cannot_fit_is_refused_before_the_first_run(tmp_path, monkeypatch, refused):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(running, "check_memory", partial(memory.check_memory, capacity=10**6))
+    monkeypatch.setattr(job, "check_memory", partial(memory.check_memory, capacity=10**6))
     monkeypatch.setattr(UNet3D, "forward", lambda *_: pytest.fail("a run began"))
     sentence = refused(*BOX, *TINY)
     assert sentence.startswith("error: 2 frames of 32x32 need at least 0.")
@@ -173,8 +172,8 @@ def test_other_circumstances_are_told_once_and_recorded(stopped, capsys, monkeyp
     _, _, (left,) = stopped(KeyboardInterrupt(), 8, *ball, *SIX, "--seed", "0", "1", "--out", "all")
     torch.set_num_threads(2)
     monkeypatch.setattr(torch, "set_num_threads", lambda number: None)
-    older = outputs.versions()
-    monkeypatch.setattr(outputs, "versions", lambda: older | {"torch": "9.9", "av": None})
+    older = circumstances.versions()
+    monkeypatch.setattr(circumstances, "versions", lambda: older | {"torch": "9.9", "av": None})
     assert train_free.main(["--resume", str(left)]) == 0
     printed = capsys.readouterr()
     differences = ["threads 1 -> 2", f"torch {older['torch']} -> 9.9", f"av {older['av']} -> None"]

@@ -11,14 +11,14 @@ import torch
 
 import train_free
 from app import folder as outputs
-from sampling import generate
+from app import job
 from weights import load
 
 # ---- Folders -------------------------------------------------------------------------------------------------------
 
 
 def test_nothing_is_overwritten(run, monkeypatch):
-    monkeypatch.setattr(outputs, "folder_name", lambda prompt, seed: "same")
+    monkeypatch.setattr(job, "folder_name", lambda prompt, seed: "same")
     names = []
     for seed in ("0", "1", "2"):
         (folder,), _ = run("--prompt", "sky", "--seed", seed)
@@ -221,7 +221,7 @@ def test_a_page_of_a_broken_file_is_not_drawn_and_its_folder_not_made(loaded, re
 
 def test_a_size_that_no_disk_holds_is_refused_before_its_masks_are_drawn(loaded, monkeypatch, ball, refused):
     """10000 x 8192 x 8192 pixels: 10 GiB for the mask of a subject, and 4 TB for the pictures."""
-    monkeypatch.setattr(generate, "make_plan", lambda *_, **__: pytest.fail("masks were drawn"))
+    monkeypatch.setattr(job, "make_plan", lambda *_, **__: pytest.fail("masks were drawn"))
     monkeypatch.setattr(outputs.shutil, "disk_usage", lambda path: SimpleNamespace(free=2**40))
     size = ["--frames", "10000", "--height", "8192", "--width", "8192"]
     assert "make room or name another --out" in refused(*ball, *size)

@@ -15,8 +15,8 @@ import pytest
 import torch
 from PIL import Image
 
-import train_free
 from adaptation.trajectory import Trajectory
+from app.arguments import EXAMPLE
 from evaluation.figures.video import write_pngs
 from sampling.generate import generate
 from sampling.sampler import initial_state
@@ -32,12 +32,12 @@ def test_without_an_argument_the_example_runs_in_full(run, loaded):
     assert sorted(path.name for path in folder.iterdir()) == names.split()
     assert loaded.calls[0][0] == "tiny"
     assert (facts["prompt"], facts["subjects"], facts["method"]) == (
-        *train_free.EXAMPLE["prompt"],
+        *EXAMPLE["prompts"],
         ["red ball"],
         "full",
     )
-    assert facts["boxes"][0][0] == list(train_free.EXAMPLE["box_from"])
-    assert facts["boxes"][0][-1] == list(train_free.EXAMPLE["box_to"])
+    assert facts["boxes"][0][0] == list(EXAMPLE["box_from"])
+    assert facts["boxes"][0][-1] == list(EXAMPLE["box_to"])
     assert all(record["rms_prior"][0] > 0 for record in facts["records"])
 
 
@@ -123,7 +123,7 @@ def test_run_json_tells_what_made_it(run, ball):
 
 
 def test_a_run_that_is_none_of_the_methods_is_a_row_of_its_own(run, ball):
-    (folder,), (facts,) = run(*ball, "--compare", "--no-normalize")
+    (folder,), (facts,) = run(*ball, "--compare", "--no-mask-normalization")
     rows = json.loads((folder / "compare.json").read_text())
     assert next(iter(rows)) == "as asked" and rows["as asked"]["settings"] == facts["settings"]
     assert rows["full"]["settings"]["mask_normalization"] is True
