@@ -61,7 +61,7 @@ def one_sentence(text: str) -> str:
     return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 :]}"
 
 
-def show_warning(message: Warning | str, *_: object) -> None:
+def show_warning(message: Warning | str, *_: object, **__: object) -> None:
     """In place of `warnings.showwarning`: one line, above a progress bar if there is one."""
     from tqdm import tqdm
 

@@ -13,17 +13,18 @@ from ending import exit_code
 
 def main(argv: list[str] | None = None) -> int:
     """Make what is asked for; see `ending.exit_code`."""
+    words = sys.argv[1:] if argv is None else argv
+    return exit_code(lambda: make(parse(words)), kept="no run was under way; finished ones are kept")
 
-    def work() -> None:
-        asked = parse(sys.argv[1:] if argv is None else argv)
-        if isinstance(asked, Resume):
-            resume(asked)
-        elif asked.draw:
-            draw(asked)
-        else:
-            generate(asked)
 
-    return exit_code(work, kept="no run was under way; finished ones are kept")
+def make(asked: Request | Resume) -> None:
+    """New videos, the rest of those that were stopped, or a page; prints where each lies."""
+    if isinstance(asked, Resume):
+        resume(asked)
+    elif asked.draw:
+        draw(asked)
+    else:
+        generate(asked)
 
 
 def generate(request: Request) -> None:

@@ -94,6 +94,7 @@ def write_page(request: Request) -> Path:
 
 def _drawing(frames: int, prompt: str, subjects: Sequence[str], trajectory: Trajectory | None) -> dict[str, Any]:
     """What the page begins with, in its own form: see `pages/paths.js`."""
+    tracks: list[dict[str, Any]]
     if trajectory is None:
         tracks = [{"words": words, "keyframes": {}} for words in subjects or [""]]
         return {"frames": frames, "prompt": prompt, "subjects": tracks}

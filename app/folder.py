@@ -10,7 +10,7 @@ import platform
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, replace
 from itertools import count
 from pathlib import Path
@@ -148,13 +148,19 @@ def peak_bytes(device: torch.device) -> dict[str, int | None]:
     return {"process": process, "gpu": torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None}
 
 
-def _rename(unfinished: Path, target: Path) -> Path:
+def new_names(target: Path) -> Iterator[Path]:
+    """The name itself, then with -2, -3, ... behind it, without end; none that is taken."""
     for number in count(1):
-        final = target if number == 1 else target.with_name(f"{target.name}-{number}")
-        if os.path.lexists(final):
-            continue
+        name = target if number == 1 else target.with_name(f"{target.name}-{number}")
+        if not os.path.lexists(name):
+            yield name
+
+
+def _rename(unfinished: Path, target: Path) -> Path:
+    names = new_names(target)
+    while True:
         try:
-            return unfinished.rename(final)
+            return unfinished.rename(next(names))
         except OSError as error:  # someone else took the name just now
             if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
                 raise

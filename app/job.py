@@ -55,7 +55,7 @@ class Job:
         return choose_method(self.request, self.trajectory)
 
     @property
-    def size(self) -> dict[str, int]:
+    def size(self) -> dict[str, Any]:
         """Frames, and height and width in pixels."""
         return choose_size(self.request, self.pipeline)
 
@@ -155,7 +155,7 @@ def choose_method(request: Request, trajectory: Trajectory | None) -> str:
     return request.method or ("plain" if trajectory is None else "full")
 
 
-def choose_size(request: Request, pipeline: Pipeline) -> dict[str, int]:
+def choose_size(request: Request, pipeline: Pipeline) -> dict[str, Any]:
     """Frames, height and width; what was not named is the checkpoint's."""
     named = {name: getattr(request, name) for name in SIZE}
     return {name: getattr(pipeline.defaults, name) if size is None else size for name, size in named.items()}

@@ -15,6 +15,7 @@ from typing import Any
 
 from app.chart import Curve, can_be_drawn, line_chart
 from app.page import data_uri, drop_flags, fill, read_parts, script_json
+from ending import exit_code
 from evaluation.figures.video import COLORS
 from storage import write_bytes
 
@@ -218,15 +219,11 @@ def _read_json(path: Path) -> dict[str, Any] | None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """0: written; 2: something that the user can mend, said in one sentence."""
+    """Write the page; see `ending.exit_code`. A slip on the command line is 2 as well."""
     parser = argparse.ArgumentParser(prog="python -m app.report", description="Write report.html for a run.")
     parser.add_argument("folder", type=Path, help="what train_free.py wrote")
-    try:
-        print(write_report(parser.parse_args(argv).folder))
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    arguments = parser.parse_args(argv)
+    return exit_code(lambda: print(write_report(arguments.folder)))
 
 
 if __name__ == "__main__":

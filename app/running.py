@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from app.folder import describe, write_run
 from app.job import FIGURE_2, Job, Video
@@ -54,9 +55,11 @@ def sample_video(job: Job, video: Video, run: Unfinished) -> Result:
 
 
 def make_figures(job: Job, result: Result) -> list[Figure]:
-    """Figures 4 and 2 from the noise of `result`, and its masks, where they are asked for."""
+    """Figures 4 and 2 from the noise of `result`, and its masks, where they are asked for; none without boxes."""
     request, pipeline, trajectory = job.request, job.pipeline, job.trajectory
     figures: list[Figure] = []
+    if trajectory is None:
+        return figures
     options = {"prompt": result.prompt, "negative_prompt": request.negative_prompt, **job.how, **job.size}
     if request.compare:
         methods = method_settings(pipeline, PRESETS, request.settings)
@@ -73,7 +76,7 @@ def make_figures(job: Job, result: Result) -> list[Figure]:
             recorded = record_activations(pipeline, trajectory, methods, result.seed, progress=show, **together)
         figures.append(partial(write_activations, activations=recorded))
     if request.show_masks:
-        plan = {"prompt": result.prompt, "settings": result.settings, **job.size}
+        plan: dict[str, Any] = {"prompt": result.prompt, "settings": result.settings, **job.size}
         figures.append(partial(write_masks, pipeline=pipeline, trajectory=trajectory, **plan))
     return figures
 

@@ -11,12 +11,10 @@ Random draws are addressed by seed, stream, step and iteration, so that nothing 
 import hashlib
 import json
 import math
-import os
 import shutil
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import count
 from pathlib import Path
 from typing import IO, Any
 
@@ -27,7 +25,7 @@ from torch import Tensor
 
 from adaptation.trajectory import Trajectory
 from app.arguments import Request, parse_request
-from app.folder import SUFFIX, unfinished_folder
+from app.folder import SUFFIX, new_names, unfinished_folder
 from app.job import Job, Video, count_videos, make_job
 from sampling.sampler import State, Streams
 from sampling.settings import SamplingSettings
@@ -239,15 +237,14 @@ def _checksum(told: str, z: Tensor) -> str:
 
 def _take_name(target: Path) -> Path:
     """Make the unfinished folder of the first of target, target-2, ... that neither exists nor is being made."""
-    for number in count(1):
-        name = target if number == 1 else target.with_name(f"{target.name}-{number}")
-        if os.path.lexists(name):
-            continue
+    names = new_names(target)
+    while True:
+        folder = unfinished_folder(next(names))
         try:
-            unfinished_folder(name).mkdir()
+            folder.mkdir()
         except FileExistsError:
             continue
-        return unfinished_folder(name)
+        return folder
 
 
 def _lock(folder: Path) -> IO[bytes] | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -25,16 +26,17 @@ from weights.load import load_pipeline
 def main(argv: list[str] | None = None) -> int:
     """Write the walkthrough; see `ending.exit_code`. A slip on the command line is 2 as well."""
     arguments = build_parser().parse_args(argv)
+    return exit_code(partial(write, arguments), kept="the walkthrough is not whole")
 
-    def work() -> None:
-        check_folder(arguments.out)
-        load_figure()  # refuses where matplotlib is missing
-        trajectory = None if arguments.boxes is None else Trajectory.load(arguments.boxes)
-        walk = begin(load_pipeline(arguments.model), trajectory, arguments.seed)
-        arguments.out.mkdir(parents=True, exist_ok=True)
-        print(walk_through(walk, Book(arguments.out)))
 
-    return exit_code(work, kept="the walkthrough is not whole")
+def write(arguments: argparse.Namespace) -> None:
+    """The walkthrough as a folder; prints what it tells."""
+    check_folder(arguments.out)
+    load_figure()  # refuses where matplotlib is missing
+    trajectory = None if arguments.boxes is None else Trajectory.load(arguments.boxes)
+    walk = begin(load_pipeline(arguments.model), trajectory, arguments.seed)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    print(walk_through(walk, Book(arguments.out)))
 
 
 @torch.no_grad()  # `gradients` lifts it
