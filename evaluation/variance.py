@@ -67,8 +67,10 @@ def tabulate(arguments: argparse.Namespace, command: str) -> None:
     text = table(list(methods), np.array(variance), [item.id for item in items])
     frozen = preset("paper").frozen_steps
     text += (
-        f"\nThe first row is the variance itself, the others are differences to it. "
-        f"Masks act in steps 1 to {frozen} of {arguments.steps}.\nMade by `{command}`.\n{name_items(items)}; weights {pipeline.fingerprint[:12]}.\n"
+        "\nThe first row is the variance itself, the others are differences to it. "
+        f"Masks act in steps 1 to {frozen} of {arguments.steps}.\n"
+        f"Made by `{command}`.\n"
+        f"{name_items(items)}; weights {pipeline.fingerprint[:12]}.\n"
     )
     print(text)
     write_bytes(arguments.out / f"{Path(arguments.model).name}-variance.md", text.encode())
