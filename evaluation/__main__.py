@@ -18,29 +18,47 @@ import json
 import shlex
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import torch
 from tqdm import tqdm
 
-from ending import exit_code
+from ending import exit_code, explain
 from evaluation import options
-from evaluation.benchmarks.items import Item, load_items, make_items, name_items, save_items
-from evaluation.benchmarks.peekaboo import load_peekaboo
+from evaluation.asked import (
+    load_suite,
+    open_pipeline,
+    read_extractors,
+    read_items,
+    read_reference,
+    read_rules,
+    refuse_idle,
+)
+from evaluation.benchmarks.items import Item, name_items, save_items, with_noise
+from evaluation.benchmarks.peekaboo import AXIS_ORDERS, GAPS, load_peekaboo
+from evaluation.metrics.intervals import student_t
 from evaluation.tables import gallery, table
-from evaluation.tables.making import Suite, check_plans, check_suite, make_video, measure_video, published, stand_ins
-from evaluation.tables.reference import Reference
-from evaluation.tables.results import Rules, reduce_row
-from evaluation.tables.store import Row, Store, share, worker, worker_device
-from sampling.generate import HOW
+from evaluation.tables.making import (
+    FEATURES,
+    Suite,
+    check_plans,
+    check_suite,
+    check_words,
+    known_words,
+    make_video,
+    measure_video,
+)
+from evaluation.tables.reference import read_features
+from evaluation.tables.results import reduce_row
+from evaluation.tables.store import Row, Store, share, worker
+from sampling.generate import HOW, Pipeline
 from sampling.methods import method_settings
 from storage import write_bytes
 from weights.circumstances import versions
-from weights.load import load_pipeline
 
-ROWS = ("plain", "peekaboo", "trailblazer", "mask", "mask-norm", "mask-norm+id", "full")  # of Table 1, and plain, mask
+Turn = Callable[[Sequence[Any]], Iterable[Any]]  # which of some things a worker takes, and in which order
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -58,23 +76,32 @@ def main(argv: list[str] | None = None) -> int:
 def bench(arguments: Namespace) -> None:
     """Write the list of items."""
     if arguments.peekaboo is None:
-        items, report = read_items(arguments, options.BENCH_FRAMES), None
+        refuse_idle(arguments, ("axis_order", "gaps"), "without --peekaboo")
+        items, report = read_items(arguments, options.BENCH_FRAMES, "tiny"), None
     else:
-        order, frames = arguments.axis_order, arguments.frames or options.BENCH_FRAMES
-        items, report = load_peekaboo(arguments.peekaboo, frames, arguments.seed, axis_order=order, gaps=arguments.gaps)
+        refuse_idle(arguments, ("form", "words", "tracks", "split"), f"on the boxes of {arguments.peekaboo}")
+        frames, seed = arguments.frames or options.BENCH_FRAMES, arguments.seed or options.DRAWN["seed"]
+        how = {"axis_order": arguments.axis_order or AXIS_ORDERS[0], "gaps": arguments.gaps or GAPS[0]}
+        items, report = load_peekaboo(arguments.peekaboo, frames, seed, **how)
+        items = items if arguments.noise_seed is None else with_noise(items, arguments.noise_seed)
     save_items(arguments.to, items)
     print(f"{arguments.to}: {len(items)} items", *filter(None, [report]), sep="\n")
 
 
 def generate(arguments: Namespace) -> None:
     """Make the videos of this worker's items."""
-    pipeline = load_pipeline(arguments.model, worker_device(arguments.device), getattr(torch, arguments.dtype))
-    pipeline.unet.checkpoint_activations = arguments.checkpoint_activations
+    turn = partial(share, of=worker(arguments.shard))
+    make_videos(arguments, open_pipeline(arguments), turn)
+
+
+def make_videos(arguments: Namespace, pipeline: Pipeline, turn: Turn) -> None:
+    """Note what is to be made, and make the videos of these items."""
     how = {name: getattr(arguments, name) for name in HOW}
-    items = read_items(arguments, pipeline.defaults.frames)
-    settings = method_settings(pipeline, arguments.methods or ROWS)
+    items = read_items(arguments, pipeline.defaults.frames, known_words(pipeline))
+    settings = method_settings(pipeline, arguments.methods or options.ROWS)
     rows = {label: Row.of(pipeline, s, items[0].frames, arguments.negative_prompt) for label, s in settings.items()}
-    mine = in_turn(items, arguments.shard)
+    mine = list(turn(items))
+    check_words(pipeline, items)
     check_plans(pipeline, mine, rows, **how)
     store = Store(arguments.out)
     store.save(items, rows)
@@ -85,36 +112,63 @@ def generate(arguments: Namespace) -> None:
 
 def extract(arguments: Namespace) -> None:
     """Measure the videos of this worker's items, and of the reference."""
-    store = Store(arguments.out)
-    rows, items, suite = store.rows(arguments.methods), store.items(), load_suite(arguments)
-    if (reference := Reference.of(arguments.reference, items[0].frames)) is not None:
-        for name in progress(in_turn(reference.names, arguments.shard), "reference"):
-            reference.measure(store, suite, name)
-    for item in progress(in_turn(items, arguments.shard), "extract"):
-        for row in rows.values():
+    turn = partial(share, of=worker(arguments.shard))
+    rows, items = Store(arguments.out).rows(arguments.methods), Store(arguments.out).items()
+    measure_videos(arguments, rows, items, load_suite(arguments), turn)
+
+
+def measure_videos(
+    arguments: Namespace, rows: Mapping[str, Row], items: Sequence[Item], suite: Suite, turn: Turn
+) -> None:
+    """Note what measures; measure what can be measured, then raise ValueError if that was not all."""
+    store, reference = Store(arguments.out), read_reference(arguments, items[0].frames)
+    earlier = store.noted("suites").get(arguments.suite, {})
+    kept = {} if reference else {role: earlier[role] for role in FEATURES if role in earlier}
+    store.note("suites", arguments.suite, suite.describe() | kept)
+    work: dict[str, Callable[[], Any]] = {}
+    if reference is not None:
+        reference.note(store)
+        for name in turn(reference.names):
+            work[f"the reference's {name}"] = partial(reference.measure, store, suite, name)
+    for item in turn(items):
+        for label, row in rows.items():
             if not arguments.allow_missing or store.read_record(item, row) is not None:
-                measure_video(store, suite, item, row)
+                work[f"row {label}, item {item.id}"] = partial(measure_video, store, suite, item, row)
+    faults = 0
+    for what, measure in progress(work.items(), "extract"):
+        try:
+            measure()
+        except (ValueError, OSError) as error:
+            faults += 1
+            print(f"not measured: {what}: {explain(error)}", file=sys.stderr)
+    if faults:
+        raise ValueError(f"{faults} of {len(work)} videos could not be measured, as told above; the others are")
 
 
 def reduce(arguments: Namespace) -> None:
-    """Numbers of every row, from what `extract` has found and by the rules of this call."""
-    rules, own = read_rules(arguments), arguments.jedi_features
-    store = Store(arguments.out)
-    rows, items, suite = store.rows(arguments.methods), store.items(), load_suite(arguments)
-    reference = Reference.of(arguments.reference, items[0].frames)
-    features = None if reference is None else reference.features(store, suite)
+    """Numbers of every row, from what `extract` has found and by the rules of this call; the folder is all it needs."""
+    rules, store = read_rules(arguments), Store(arguments.out)
+    rows, items = store.rows(arguments.methods), store.items()
+    extractors = read_extractors(store, arguments)
+    told, features = None, None
+    if arguments.reference is not None:
+        told, features = read_features(store, extractors, arguments.reference)
     results = {}
     for label, row in progress(rows.items(), "reduce"):
-        folders = None if own is None else (own / label, own / "reference")
-        results[label] = reduce_row(store, suite, items, row, rules, features, folders, arguments.allow_missing)
-    told = {
+        try:
+            results[label] = reduce_row(
+                store, extractors, items, row, rules, features, arguments.jedi_features, arguments.allow_missing
+            )
+        except ValueError as error:
+            raise ValueError(f"row {label}: {error}") from None
+    result = {
         "command": arguments.command,
         "versions": versions(),
         "items": name_items(items),
-        "reference": None if reference is None else reference.description,
+        "reference": told,
         "results": results,
     }
-    write_bytes(arguments.out / "results.json", (json.dumps(told, indent=1, allow_nan=False) + "\n").encode())
+    write_bytes(arguments.out / "results.json", (json.dumps(result, indent=1, allow_nan=False) + "\n").encode())
 
 
 def make_table(arguments: Namespace) -> None:
@@ -134,66 +188,35 @@ def make_table(arguments: Namespace) -> None:
 
 def run(arguments: Namespace) -> None:
     """Everything. Of several workers the first goes on to the tables, and helps the others out before that."""
-    refuse_early(arguments)
-    arguments.methods = arguments.methods or list(ROWS)
-    generate(arguments)
-    extract(arguments)
     number, workers = worker(arguments.shard)
+    read_rules(arguments)
+    read_reference(arguments, 1)
+    pipeline = open_pipeline(arguments)
+    arguments.methods = arguments.methods or list(options.ROWS)
+    suite = try_suite(arguments, pipeline)
+    # It helps from the end of the list on, away from where the others may still be at work.
+    for turn in (partial(share, of=(number, workers)), *([reversed] if 1 == number < workers else [])):
+        make_videos(arguments, pipeline, turn)
+        store = Store(arguments.out)
+        measure_videos(arguments, store.rows(arguments.methods), store.items(), suite, turn)
     if number > 1:
         print(f"worker {number} of {workers} is done; the first one goes on to the tables")
         return
-    if workers > 1:
-        arguments.shard = (1, 1)
-        generate(arguments)
-        extract(arguments)
     reduce(arguments)
     make_table(arguments)
 
 
-def refuse_early(arguments: Namespace) -> None:
-    """Try all that comes after the videos before hours are spent on them."""
-    read_rules(arguments)
-    first = read_items(arguments, 2)[0]
-    Reference.of(arguments.reference, first.frames)
+def try_suite(arguments: Namespace, pipeline: Pipeline) -> Suite:
+    """The extractors, refused before hours are spent on videos that they cannot measure."""
+    student_t(1)  # refuses where scipy is missing
+    items = read_items(arguments, pipeline.defaults.frames, known_words(pipeline))
+    check_words(pipeline, items)
+    suite = load_suite(arguments)
     try:
-        check_suite(load_suite(arguments), first)
+        check_suite(suite, items[0])
     except ValueError as error:
         raise ValueError(f"--suite {arguments.suite} cannot measure such items: {error}") from None
-
-
-# ---- From arguments to things ----------------------------------------------------------------------------------------
-
-
-def read_items(arguments: Namespace, frames: int) -> list[Item]:
-    """From the file that was named, or made at random; `frames` where the command does not say how many."""
-    if arguments.bench is None:
-        frames = arguments.frames or frames
-        return make_items(arguments.form, arguments.words, arguments.tracks, frames, arguments.seed, arguments.split)
-    items = load_items(arguments.bench)
-    if arguments.frames not in (None, items[0].frames):
-        raise ValueError(f"{arguments.bench} has items of {items[0].frames} frames, not {arguments.frames}")
-    return items
-
-
-def read_rules(arguments: Namespace) -> Rules:
-    """The rules that the command names; a ValueError where one is none."""
-    return Rules(arguments.threshold, arguments.coverage, arguments.iou, not arguments.raw_clip, arguments.kid_subset)
-
-
-def load_suite(arguments: Namespace) -> Suite:
-    """The extractors; those of features only where there is a reference to compare them with."""
-    distances = arguments.reference is not None
-    if arguments.suite == "stand-ins":
-        return stand_ins(distances)
-    names = {
-        name: getattr(arguments, name) for name in ("owl", "clip", *(("inception", "vjepa2") if distances else ()))
-    }
-    return published(worker_device(arguments.device), {name: value for name, value in names.items() if value != "off"})
-
-
-def in_turn(things: Sequence[Any], shard: tuple[int, int] | None) -> list[Any]:
-    """This worker's share; one that works alone begins at the end, away from where others may still be at work."""
-    return list(reversed(things)) if shard == (1, 1) else list(share(things, shard))
+    return suite
 
 
 def progress(things: Iterable[Any], label: str) -> tqdm:
@@ -210,16 +233,18 @@ def build_parser() -> ArgumentParser:
         "python -m evaluation", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(required=True, metavar="STEP")
-    common = (options.folder, options.methods, options.machine)
-    makes = (options.random_items, options.sharing, options.making, options.memory)
-    measures = (options.missing, options.measuring)
+    drawn = (options.random_items, options.noise)
+    makes = (*drawn, options.making, options.memory)
+    measures = (options.measured, options.networks)
+    works = (options.folder, options.device, options.sharing)
+    numbers = (options.missing, options.rules, options.threads)
     groups: dict[Callable, tuple[Callable, ...]] = {
-        bench: (options.random_items, options.list_file),
-        generate: (*common, *makes),
-        extract: (*common, options.sharing, *measures),
-        reduce: (*common, *measures, options.rules, options.jedi),
+        bench: (*drawn, options.list_file),
+        generate: (*works, options.threads, options.made_rows, *makes),
+        extract: (*works, options.threads, options.read_rows, *measures, options.missing),
+        reduce: (options.folder, options.read_rows, options.measured, *numbers, options.jedi),
         make_table: (options.folder, options.showing),
-        run: (*common, *makes, *measures, options.rules, options.showing),
+        run: (*works, options.made_rows, *makes, *measures, *numbers, options.showing),
     }
     for step, parts in groups.items():
         name = "table" if step is make_table else step.__name__

@@ -23,10 +23,10 @@ import torch
 from tqdm import tqdm
 
 from ending import exit_code
-from evaluation.benchmarks.items import make_items, name_items
+from evaluation.benchmarks.items import make_items, name_items, with_noise
 from evaluation.benchmarks.tracks import SPLITS
 from evaluation.extractors.stand_ins import ColourDetector, see
-from evaluation.options import count, form, memory, shard
+from evaluation.options import count, form, memory, noise, shard
 from evaluation.tables.making import Suite, check_plans, make_video, measure_video
 from evaluation.tables.results import Rules, reduce_row
 from evaluation.tables.store import Row, Store, share, worker, worker_device
@@ -54,6 +54,7 @@ def main(argv: list[str] | None = None) -> int:
 def ablate(arguments: argparse.Namespace) -> None:
     """Make what is not made yet of this call's videos; then, unless it is a shard, print and write the table."""
     see(np.zeros((1, 8, 8, 3), np.uint8), "red")  # refuses where scipy is missing, before hours are spent
+    number, workers = worker(arguments.shard)
     pipeline = load_pipeline(arguments.model, worker_device(arguments.device))
     pipeline.unet.checkpoint_activations = arguments.checkpoint_activations
     how = {name: getattr(arguments, name) for name in HOW}
@@ -63,20 +64,22 @@ def ablate(arguments: argparse.Namespace) -> None:
     frames = pipeline.defaults.frames
     splits = [split for split in SPLITS if split in arguments.split]
     items = make_items(arguments.form, "tiny", arguments.tracks, frames, splits=splits, first=arguments.first)
-    mine = share(items, arguments.shard)
+    items = items if arguments.noise_seed is None else with_noise(items, arguments.noise_seed)
+    mine = share(items, (number, workers))
     rows = {label: Row.of(pipeline, s, frames) for label, s in settings.items()}
     check_plans(pipeline, mine, rows, **how)
     store, suite = Store(arguments.out / "runs"), Suite(ColourDetector())
-    store.save(items, rows)
+    extractors = suite.describe()
+    store.save_rows(rows)  # the items are those of this command alone; other lists may share the folder
 
     for item, row in tqdm(list(product(mine, rows.values())), unit="video", disable=None):
         make_video(store, pipeline, item, row, **how)
         measure_video(store, suite, item, row)
-    if worker(arguments.shard)[1] > 1:
+    if workers > 1:
         print("this shard is done; when all are, the same command without --shard makes the table")
         return
 
-    results = {label: reduce_row(store, suite, items, row, Rules()) for label, row in rows.items()}
+    results = {label: reduce_row(store, extractors, items, row, Rules()) for label, row in rows.items()}
     parts = [conditional_table(results, ABLATION_FIGURES), footer(results, arguments.command, name_items(items))]
     if not arguments.sweep and (added := differences_table(results)):
         parts.insert(1, f"**{ADDED}**\n\n{added}")
@@ -174,6 +177,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--out", default=Path("docs/results"), type=Path, metavar="DIR")
     add("--device", default="cpu", help="cuda: under torchrun, each worker has its own")
     add("--threads", type=count, metavar="N", help="of this process")
+    noise(add)
     memory(add)
     return parser
 

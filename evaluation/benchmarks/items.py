@@ -113,6 +113,11 @@ def item_seed(seed: int, id: str) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed} {id}".encode()).digest()[:6], "big")
 
 
+def with_noise(items: Iterable[Item], seed: int) -> list[Item]:
+    """The same boxes and words with other noise: a second seed of the same benchmark."""
+    return [replace(item, seed=item_seed(seed, f"noise {item.id}")) for item in items]
+
+
 def make_items(
     form: str, words: str, count: int, frames: int, seed: int = 0, splits: Sequence[str] = SPLITS, first: int = 0
 ) -> list[Item]:

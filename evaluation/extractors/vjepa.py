@@ -6,8 +6,9 @@ another metric: it is called jedi_vjepa2 and never stands beside published value
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -71,61 +72,76 @@ def prepare(frames: np.ndarray, side: int, device: str | torch.device) -> Tensor
 
 
 # ---- V-JEPA v1 -----------------------------------------------------------------------------------------------------
+#
+# Features that the user has extracted with JEDi's own code, in .npy or .safetensors files.
 
 
-@dataclass(frozen=True)
-class FeatureFolder:
-    """Features that the user has extracted with JEDi's own code: a file for each video, ID.npy or ID.safetensors,
-    with one vector (D,) in it."""
+def read_features_of(folder: Path, names: Sequence[str]) -> Tensor:
+    """One vector from the file of each of these videos, NAME.npy or NAME.safetensors, float64 (V, D)."""
+    if not names:
+        raise ValueError("no videos are named whose features could be read; name at least one")
+    paths = feature_files(folder)
+    missing = [name for name in names if name not in paths]
+    if missing:
+        raise ValueError(
+            f"{folder} has no features for {len(missing)} of {len(names)} videos, the first is {missing[0]}; "
+            "extract them, a file for each video, named as the video is"
+        )
+    return stack_features({paths[name]: read_feature(paths[name])[None] for name in names})
 
-    folder: Path
 
-    def ids(self) -> list[str]:
-        """All videos that have a file, sorted."""
-        if not self.folder.is_dir():
-            raise ValueError(f"there is no folder {self.folder}; give the one with a feature file for each video")
-        found = sorted({path.stem for path in self.folder.iterdir() if path.suffix in FEATURE_KINDS})
-        if not found:
+def read_all_features(folder: Path) -> Tensor:
+    """Those of all files, float64 (V, D): a file holds one vector (D,), or those of several videos (N, D), as train.npy
+    of JEDi's own code does."""
+    paths = feature_files(folder).values()
+    features = {path: read_array(path) for path in paths}
+    for path, feature in features.items():
+        if feature.ndim not in (1, 2) or 0 in feature.shape:
             raise ValueError(
-                f"{self.folder} holds no feature files; expected a file for each video, ID{FEATURE_KINDS[0]}"
+                f"{path} holds an array of shape {tuple(feature.shape)}; expected (D,), or (N, D) for several videos"
             )
-        return found
+    return stack_features({path: feature.reshape(-1, feature.shape[-1]) for path, feature in features.items()})
 
-    def read(self, ids: Sequence[str]) -> Tensor:
-        """Features of these videos in this order, float64 (V, D)."""
-        if not ids:
-            raise ValueError("no videos are named whose features could be read; name at least one")
-        present = set(self.ids())
-        missing = [name for name in ids if name not in present]
-        if missing:
+
+def feature_files(folder: Path) -> dict[str, Path]:
+    """{name without suffix: file}, sorted; a ValueError where there are none, or two of one name."""
+    if not folder.is_dir():
+        raise ValueError(f"there is no folder {folder}; give the one with a feature file for each video")
+    found = sorted(path for path in folder.iterdir() if path.suffix in FEATURE_KINDS)
+    if not found:
+        raise ValueError(f"{folder} holds no feature files; expected a file for each video, NAME{FEATURE_KINDS[0]}")
+    for one, other in pairwise(found):
+        if one.stem == other.stem:
+            raise ValueError(f"{folder} has {one.stem} both as .npy and as .safetensors; delete one of them")
+    return {path.stem: path for path in found}
+
+
+def stack_features(features: Mapping[Path, Tensor]) -> Tensor:
+    """Features (N, D) of each file below each other; all must have one D."""
+    first, *_ = features
+    for path, feature in features.items():
+        if feature.shape[1] != features[first].shape[1]:
             raise ValueError(
-                f"{self.folder} has no features for {len(missing)} of {len(ids)} videos, the first is {missing[0]}; "
-                "extract them, a file for each video"
+                f"{path.parent}: {path.stem} has {feature.shape[1]} features and {first.stem} has "
+                f"{features[first].shape[1]}; extract all with one network"
             )
-        features = [read_feature(self._path(name)) for name in ids]
-        for name, feature in zip(ids, features, strict=True):
-            if feature.shape != features[0].shape:
-                raise ValueError(
-                    f"{self.folder}: {name} has {len(feature)} features and {ids[0]} has {len(features[0])}; "
-                    "extract all with one network"
-                )
-        return torch.stack(features)
-
-    def _path(self, name: str) -> Path:
-        paths = [path for suffix in FEATURE_KINDS if (path := self.folder / f"{name}{suffix}").is_file()]
-        if len(paths) != 1:
-            raise ValueError(f"{self.folder} has {name} both as .npy and as .safetensors; delete one of them")
-        return paths[0]
+    return torch.cat(list(features.values()))
 
 
 def read_feature(path: Path) -> Tensor:
-    """The one vector in a .npy or .safetensors file, float64 (D,)."""
-    feature = _read_npy(path) if path.suffix == ".npy" else _read_safetensors(path)
+    """The one vector in a file, float64 (D,)."""
+    feature = read_array(path)
     if feature.ndim != 1 or not len(feature):
         raise ValueError(f"{path} holds an array of shape {tuple(feature.shape)}; expected one vector, (D,)")
-    if not feature.isfinite().all():
-        raise ValueError(f"{path} holds values that are not finite; extract this video again")
     return feature
+
+
+def read_array(path: Path) -> Tensor:
+    """The one array in a .npy or .safetensors file, float64."""
+    array = _read_npy(path) if path.suffix == ".npy" else _read_safetensors(path)
+    if not array.isfinite().all():
+        raise ValueError(f"{path} holds values that are not finite; extract this video again")
+    return array
 
 
 def _read_npy(path: Path) -> Tensor:

@@ -7,6 +7,7 @@ import math
 import os
 from collections.abc import Sequence
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 
 import av
@@ -80,14 +81,18 @@ def write_lossless(path: str | Path, frames: np.ndarray, fps: float = 8) -> None
         container.mux(stream.encode())
 
 
-def read_video(path: str | Path) -> np.ndarray:
-    """All frames of a video file as its decoder gives them: from `write_lossless`, what was written.
+def read_video(path: str | Path, most: int | None = None, stride: int = 1) -> np.ndarray:
+    """Frames of a video file as its decoder gives them: from `write_lossless`, what was written.
 
     A file that was cut short may give the frames that are left; who must know compares their number.
+
+    most, stride: only every `stride`-th frame from the first on, until there are so many; None = all
     """
+    end = None if most is None else (most - 1) * stride + 1
     try:
         with av.open(str(path)) as container:
-            frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+            decoded = islice(container.decode(video=0), 0, end, stride)
+            frames = [frame.to_ndarray(format="rgb24") for frame in decoded]
     except av.FFmpegError as error:
         raise ValueError(f"{path} is not a video that can be read ({error.strerror})") from None
     except IndexError:  # no stream of pictures

@@ -23,11 +23,35 @@ from sampling.generate import Pipeline, generate, make_plan
 from sampling.sampler import NonFinite
 from storage import read_sealed, sha256, write_bytes, write_sealed
 from weights.memory import check_memory
+from weights.train_tiny.world import COLORS, SHAPES
 
 FEATURES = ("frames", "videos")  # roles whose measurements are features, for distances between sets
+SUITES = ("stand-ins", "published")
+
+Descriptions = Mapping[str, Mapping[str, str]]  # by role, what its extractor says of itself
 
 
 # ---- Videos ----------------------------------------------------------------------------------------------------------
+
+
+def known_words(pipeline: Pipeline) -> str:
+    """Which world's words the checkpoint knows: "tiny" if its own example prompt speaks of a subject of the tiny world,
+    else "real"."""
+    words = (pipeline.defaults.prompt or "").lower()
+    return "tiny" if any(f"{color} {shape}" in words for color in COLORS for shape in SHAPES) else "real"
+
+
+def check_words(pipeline: Pipeline, items: Iterable[Item]) -> None:
+    """Refuse items about what a checkpoint of the tiny world has never seen."""
+    if known_words(pipeline) == "real":
+        return
+    for item in items:
+        for subject in item.subjects:
+            if subject.lower() not in {f"{color} {shape}" for color in COLORS for shape in SHAPES}:
+                raise ValueError(
+                    f"item {item.id}: {pipeline.name} knows the tiny world alone, such as a red ball, and no "
+                    f"{subject}; take other words, or another --model"
+                )
 
 
 def check_plans(pipeline: Pipeline, items: Iterable[Item], rows: Mapping[str, Row], **how: Any) -> None:
@@ -135,40 +159,49 @@ def check_suite(suite: Suite, item: Item) -> None:
 
 def measure_video(store: Store, suite: Suite, item: Item, row: Row) -> dict[str, Any]:
     """{role: what `Suite.extract` gives}, measured now unless it is there already. Empty where there is no video."""
-    video, found = _read_video(store, suite, item, row)
+    extractors = suite.describe()
+    video, found = _read_video(store, extractors, item, row)
     path, frames = store.record_path(item, row), None
     for role in _lacking(found):
         frames = store.read_frames(item, row) if frames is None else frames
         found[role] = suite.extract(role, frames, item.prompt, item.subjects)
-        _write(_path(suite, role, path.parent, path.stem), video, found[role])
+        _write(_path(extractors[role], role, path), video, found[role])
     return found
 
 
-def read_measured(store: Store, suite: Suite, item: Item, row: Row) -> dict[str, Any]:
+def read_measured(store: Store, extractors: Descriptions, item: Item, row: Row) -> dict[str, Any]:
     """What `measure_video` has found before; a ValueError where some of it is not there, or is not whole."""
-    _, found = _read_video(store, suite, item, row)
+    _, found = _read_video(store, extractors, item, row)
     _expect_all(found, f"the video of {item.id}")
     return found
 
 
-def measure_reference(folder: Path, suite: Suite, name: str, frames: np.ndarray) -> dict[str, Tensor]:
-    """The features of one video of the set that FID, KID and JEDi compare with, kept in `folder`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    video, found = _read_reference(folder, suite, name, frames)
+def measure_reference(path: Path, suite: Suite, name: str, frames: np.ndarray) -> dict[str, Tensor]:
+    """The features of one video of the set that FID, KID and JEDi compare with.
+
+    path: of its record, which says what the features beside it belong to
+    """
+    extractors = {role: description for role, description in suite.describe().items() if role in FEATURES}
+    video = sha256(frames.tobytes())
+    write_sealed(path, {"name": name, "video": video})
+    found = _read_all(extractors, path, video)
     for role in _lacking(found):
         found[role] = suite.extract(role, frames)
-        _write(_path(suite, role, folder, name), video, found[role])
+        _write(_path(extractors[role], role, path), video, found[role])
     return found
 
 
-def read_reference(folder: Path, suite: Suite, name: str, frames: np.ndarray) -> dict[str, Tensor]:
-    """What `measure_reference` has found before; a ValueError where some of it is not there, or is not whole."""
-    _, found = _read_reference(folder, suite, name, frames)
+def read_reference(path: Path, extractors: Descriptions, name: str) -> dict[str, Tensor]:
+    """What `measure_reference` has found before, without the video itself; a ValueError where some of it is not there,
+    or is not whole."""
+    extractors = {role: description for role, description in extractors.items() if role in FEATURES}
+    record = read_sealed(path)
+    found = dict.fromkeys(extractors) if record is None else _read_all(extractors, path, record["video"])
     _expect_all(found, f"the reference's {name}")
     return found
 
 
-def _read_video(store: Store, suite: Suite, item: Item, row: Row) -> tuple[str | None, dict[str, Any]]:
+def _read_video(store: Store, extractors: Descriptions, item: Item, row: Row) -> tuple[str | None, dict[str, Any]]:
     """The hash of a video that is there and whole, and what is known of it by role; (None, {}) if it was not finite."""
     record = store.read_record(item, row)
     if record is None:
@@ -176,14 +209,8 @@ def _read_video(store: Store, suite: Suite, item: Item, row: Row) -> tuple[str |
             f"the video of {item.id} is not there or not whole; run `python -m evaluation generate` again, "
             "or leave it out with --allow-missing"
         )
-    path, video = store.record_path(item, row), record["video"]
-    return video, {} if video is None else _read_all(suite, suite.all, path.parent, path.stem, video)
-
-
-def _read_reference(folder: Path, suite: Suite, name: str, frames: np.ndarray) -> tuple[str, dict[str, Any]]:
-    """The hash of a reference video, and what is known of it by role."""
-    video = sha256(frames.tobytes())
-    return video, _read_all(suite, [role for role in FEATURES if role in suite.all], folder, name, video)
+    video = record["video"]
+    return video, {} if video is None else _read_all(extractors, store.record_path(item, row), video)
 
 
 def _lacking(found: Mapping[str, Any]) -> list[str]:
@@ -203,13 +230,14 @@ def _expect_all(found: Mapping[str, Any], what: str) -> None:
 # ---- Files of measurements -------------------------------------------------------------------------------------------
 
 
-def _path(suite: Suite, role: str, folder: Path, name: str) -> Path:
-    return folder / f"{name}.{key(suite.all[role].describe())}.{'safetensors' if role in FEATURES else 'json'}"
+def _path(description: Mapping[str, str], role: str, record: Path) -> Path:
+    """Beside the record of the video, by the extractor's key."""
+    return record.with_name(f"{record.stem}.{key(description)}.{'safetensors' if role in FEATURES else 'json'}")
 
 
-def _read_all(suite: Suite, roles: Iterable[str], folder: Path, name: str, video: str) -> dict[str, Any]:
+def _read_all(extractors: Descriptions, record: Path, video: str) -> dict[str, Any]:
     """{role: what was found in the video with this hash}, None where that is not there, or is not whole."""
-    return {role: _read(_path(suite, role, folder, name), video) for role in roles}
+    return {role: _read(_path(description, role, record), video) for role, description in extractors.items()}
 
 
 def _read(path: Path, video: str) -> Any:

@@ -15,11 +15,11 @@ from torch import Tensor
 
 from evaluation.benchmarks.items import Item
 from evaluation.extractors.owl_clip import clip_sim
-from evaluation.extractors.vjepa import FeatureFolder
+from evaluation.extractors.vjepa import read_all_features, read_features_of
 from evaluation.metrics.distribution import fid, jedi, kid, warn_of_few
 from evaluation.metrics.intervals import Array, Interval, distance_interval, mean_interval, share_interval
 from evaluation.metrics.tracking import judge_track, needed
-from evaluation.tables.making import FEATURES, Suite, read_measured
+from evaluation.tables.making import FEATURES, Descriptions, read_measured
 from evaluation.tables.store import Row, Store
 
 NAMING = ("id", "subject")  # what is not a number in the figures of a track
@@ -51,18 +51,19 @@ class Rules:
 
 def reduce_row(
     store: Store,
-    suite: Suite,
+    extractors: Descriptions,
     items: Sequence[Item],
     row: Row,
     rules: Rules,
     reference: Mapping[str, Sequence[Tensor]] | None = None,
-    jedi_features: tuple[Path, Path] | None = None,
+    jedi_features: Path | None = None,
     allow_missing: bool = False,
 ) -> dict[str, Any]:
     """Every number of one row, ready for JSON, from measurements that were made before.
 
-    reference: features of the reference set by role, see `making.measure_reference`
-    jedi_features: folders with the user's own V-JEPA features, of this row's videos and of the reference
+    extractors: by role, what the extractors say of themselves that measured
+    reference: by role, the features of each video of the reference set, see `reference.read_features`
+    jedi_features: folder with the user's own V-JEPA features, see `own_jedi`
     allow_missing: a video that is not there counts as not covered, and is listed; else it is an error
     """
     tracks, features, missing, failed = defaultdict(list), defaultdict(list), [], []
@@ -72,16 +73,16 @@ def reduce_row(
             missing.append(item.id)
         elif record is not None and record["failure"] is not None:
             failed.append(item.id)
-        found = {} if item.id in missing else read_measured(store, suite, item, row)
+        found = {} if item.id in missing else read_measured(store, extractors, item, row)
         tracks[item.split] += judge_item(item, row, found, record or {}, rules)
         for role in FEATURES:
             if role in found:
                 features[role].append(found[role])
-    measured = [item.id for item in items if item.id not in {*missing, *failed}]
+    measured = [store.record_path(item, row).stem for item in items if item.id not in {*missing, *failed}]
     return {
         "row": asdict(row),
         "rules": asdict(rules),
-        "extractors": suite.describe(),
+        "extractors": {role: dict(description) for role, description in extractors.items()},
         "missing": missing,
         "failed": failed,
         "splits": {split: summarize(judged) for split, judged in tracks.items()},
@@ -184,12 +185,16 @@ def distances(
     return result
 
 
-def own_jedi(folders: tuple[Path, Path] | None, ids: Sequence[str]) -> dict[str, Any]:
-    """JEDi proper, from the user's own V-JEPA features; every video of the row must have some."""
-    if folders is None:
+def own_jedi(folder: Path | None, names: Sequence[str]) -> dict[str, Any]:
+    """JEDi proper, from the user's own V-JEPA features; every video of the row must have some.
+
+    folder: a file for each video, named as the video is, so that features of an older one are not taken for it; and
+        `reference`, a folder with those of the reference set under any names
+    names: of the row's videos, without suffix
+    """
+    if folder is None:
         return {}
-    ours, theirs = (FeatureFolder(folder) for folder in folders)
-    ours, theirs = ours.read(ids), theirs.read(theirs.ids())
+    ours, theirs = read_features_of(folder, names), read_all_features(folder / "reference")
     interval = distance_interval(jedi, ours.split(1), theirs.split(1))
     return {"jedi": interval, "jedi_videos": _counts(ours, theirs)}
 

@@ -2,7 +2,8 @@
 
     DIR/bench.jsonl                     the items
     DIR/rows.json                       label of a row -> what makes its videos: settings, model, size
-    DIR/rows.lock                       held by whoever changes rows.json
+    DIR/measured.json                   what `extract` measured with, and which videos it compared with
+    DIR/store.lock                      held by whoever changes one of these
     DIR/files/ID-DIGEST.json            one video's record, and .mkv beside it, its frames without loss
     DIR/files/ID-DIGEST.KEY.json        what the extractor KEY found in it; .safetensors for features
 
@@ -23,7 +24,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from evaluation.benchmarks.items import Item, load_items, save_items
+from evaluation.benchmarks.items import Item, load_items, name_items, save_items
 from evaluation.figures.video import read_video, write_lossless
 from sampling.generate import Pipeline
 from sampling.settings import SamplingSettings
@@ -68,14 +69,40 @@ class Store:
     def save(self, items: Sequence[Item], rows: dict[str, Row]) -> None:
         """Note what is to be made; rows noted before stay, unless their label is used again.
 
-        Several processes may do so at once: each adds its rows to those of the others.
+        One folder has one list of items, over which all of its rows are compared: another one is a ValueError. Several
+        processes may note theirs at once.
         """
+        self.root.mkdir(parents=True, exist_ok=True)
+        path = self.root / "bench.jsonl"
+        with self.alone():
+            if not path.exists():
+                save_items(path, items)
+        if (known := self.items()) != list(items):
+            raise ValueError(
+                f"{self.root} has the videos of another list of items ({len(known)} of {name_items(known)}) than this "
+                f"one ({len(items)} of {name_items(items)}); take another --out for it"
+            )
+        self.save_rows(rows)
+
+    def save_rows(self, rows: Mapping[str, Row]) -> None:
+        """Note rows alone, whose items are listed elsewhere."""
         (self.root / "files").mkdir(parents=True, exist_ok=True)
-        save_items(self.root / "bench.jsonl", items)
-        path = self.root / "rows.json"
-        with _alone(path.with_suffix(".lock")):
-            known = (read_json(path) or {}) | {label: asdict(row) for label, row in rows.items()}
-            write_bytes(path, (json.dumps(known, indent=1) + "\n").encode())
+        self._add("rows.json", {label: asdict(row) for label, row in rows.items()})
+
+    def note(self, kind: str, name: str, value: Any) -> None:
+        """Keep what `extract` must tell `reduce`, by kind and name."""
+        self._add("measured.json", {f"{kind}: {name}": value})
+
+    def noted(self, kind: str) -> dict[str, Any]:
+        """{name: what was noted of this kind}."""
+        known = read_json(self.root / "measured.json") or {}
+        return {name.removeprefix(f"{kind}: "): value for name, value in known.items() if name.startswith(f"{kind}: ")}
+
+    def _add(self, name: str, members: Mapping[str, Any]) -> None:
+        """Add members to a JSON object on disk; each process's are added to those of the others."""
+        path = self.root / name
+        with self.alone():
+            write_bytes(path, (json.dumps((read_json(path) or {}) | members, indent=1) + "\n").encode())
 
     def items(self) -> list[Item]:
         """All items that are noted; a ValueError where there are none."""
@@ -96,6 +123,16 @@ class Store:
             raise ValueError(
                 f"{path} has rows of another version of this program; run `python -m evaluation generate` again"
             ) from None
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Wait until no other process is in here with the same folder."""
+        with (self.root / "store.lock").open("ab") as file:  # a lock belongs to the opened file
+            with suppress(ImportError, OSError):  # a system, or a file system, that has no locks
+                import fcntl
+
+                fcntl.flock(file, fcntl.LOCK_EX)
+            yield
 
     # ---- Videos ------------------------------------------------------------------------------------------------------
 
@@ -137,13 +174,29 @@ class Store:
 
 
 def worker(shard: tuple[int, int] | None = None) -> tuple[int, int]:
-    """(i, n): this is worker i of n, from 1. What is given, else what torchrun or accelerate says, else (1, 1)."""
-    return shard or (int(os.environ.get("RANK", 0)) + 1, int(os.environ.get("WORLD_SIZE", 1)))
+    """(i, n): this is worker i of n, from 1. What is given, else what torchrun or accelerate says, else (1, 1).
+
+    Both at once is a ValueError: all of the launcher's workers would take the one share that is given.
+    """
+    rank, size = os.environ.get("RANK"), os.environ.get("WORLD_SIZE")
+    if rank is None and size is None:
+        return shard or (1, 1)
+    if not (rank and size and rank.isdecimal() and size.isdecimal() and int(rank) < int(size)):
+        raise ValueError(
+            f"the environment has RANK {rank} and WORLD_SIZE {size}, but a launcher sets both, RANK below WORLD_SIZE; "
+            "unset them, or start the workers with torchrun"
+        )
+    if shard is not None and int(size) > 1:
+        raise ValueError(
+            f"--shard {shard[0]}/{shard[1]} would be the share of each of the launcher's {size} workers; leave it out, "
+            "the launcher's numbers are known"
+        )
+    return shard or (int(rank) + 1, int(size))
 
 
-def share(things: Sequence[T], shard: tuple[int, int] | None = None) -> Sequence[T]:
-    """This worker's part: every n-th."""
-    i, n = worker(shard)
+def share(things: Sequence[T], of: tuple[int, int]) -> Sequence[T]:
+    """What worker i of n does, of = (i, n): every n-th."""
+    i, n = of
     return things[i - 1 :: n]
 
 
@@ -151,14 +204,3 @@ def worker_device(device: str) -> str:
     """With "cuda" and several workers on a machine, each its own GPU."""
     local = os.environ.get("LOCAL_RANK")
     return f"cuda:{local}" if device == "cuda" and local is not None else device
-
-
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Wait until no other process holds the lock `path`, and hold it until the file is closed."""
-    with path.open("ab") as file:
-        with suppress(ImportError, OSError):  # a system, or a file system, that has no locks
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield

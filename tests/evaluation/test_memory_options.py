@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from evaluation import ablate
+from evaluation import ablate, asked
 from evaluation.tables import making
 from evaluation.tables.store import Store
 from sampling.generate import generate
@@ -25,7 +25,8 @@ def make(request, pipeline, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
         monkeypatch.delenv(name, raising=False)
-    for module in (command, ablate):
+    pipeline.defaults.prompt = "a red ball moving over the grass"  # it knows the tiny world
+    for module in (asked, ablate):
         monkeypatch.setattr(module, "load_pipeline", lambda *_: pipeline)
     if request.param == "ablate":
         return lambda *options: ablate.main([*SMALL, *options])

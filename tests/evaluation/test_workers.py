@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from evaluation import asked
+
 command = importlib.import_module("evaluation.__main__")
 
 ROOT = Path(__file__).parents[2]
@@ -25,7 +27,8 @@ def alone(monkeypatch, tmp_path):
 
 @pytest.fixture
 def loaded(pipeline, monkeypatch):
-    monkeypatch.setattr(command, "load_pipeline", lambda *_: pipeline)
+    monkeypatch.setattr(asked, "load_pipeline", lambda *_: pipeline)
+    pipeline.defaults.prompt = "a red ball moving over the grass"  # it knows the tiny world
     return pipeline
 
 
@@ -86,7 +89,7 @@ def test_two_real_processes_of_torchrun_make_what_one_makes():
             (checkpoint / path.relative_to(ROOT / "weights" / "tiny")).parent.mkdir(parents=True, exist_ok=True)
             (checkpoint / path.relative_to(ROOT / "weights" / "tiny")).symlink_to(path)
     (checkpoint / "train_free.json").unlink()
-    recommended = {"frames": 2, "height": 32, "width": 32, "settings": {"steps": 2}}
+    recommended = {"prompt": "a red ball", "frames": 2, "height": 32, "width": 32, "settings": {"steps": 2}}
     (checkpoint / "train_free.json").write_text(json.dumps(recommended))
     small = ["--model", "checkpoint", "--tracks", "1", "--methods", "plain", "mask", "--reference", "world:2"]
 

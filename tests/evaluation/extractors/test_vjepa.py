@@ -8,7 +8,7 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
-from evaluation.extractors.vjepa import FeatureFolder, VJepa2Features, prepare
+from evaluation.extractors.vjepa import VJepa2Features, prepare, read_all_features, read_features_of
 from weights.files import CheckpointError
 
 
@@ -128,28 +128,42 @@ def folder(tmp_path):
     np.save(tmp_path / "c.npy", np.array([4, 5, 6], np.float16))
     save_file({"feature": torch.tensor([7, 8, 9], dtype=torch.bfloat16)}, tmp_path / "a.v1.safetensors")
     (tmp_path / "notes.txt").write_text("not a feature")
-    return FeatureFolder(tmp_path)
+    return tmp_path
 
 
 def test_features_are_read_in_the_order_asked_for(folder):
-    assert folder.ids() == ["a.v1", "b", "c"]
-    features = folder.read(["c", "a.v1", "b"])
+    features = read_features_of(folder, ["c", "a.v1", "b"])
     assert features.dtype == torch.float64
     assert features.tolist() == [[4, 5, 6], [7, 8, 9], [0.1, 2, 3]]
+    assert read_all_features(folder).tolist() == [[7, 8, 9], [0.1, 2, 3], [4, 5, 6]]
+
+
+def test_one_file_may_hold_a_whole_set(folder):
+    """JEDi's own train.npy is (N, 1280), without names: it can be a set, and not the feature of one video."""
+    np.save(folder / "train.npy", np.arange(6.0).reshape(2, 3))
+    assert read_all_features(folder).tolist()[-2:] == [[0, 1, 2], [3, 4, 5]]
+    with pytest.raises(ValueError, match=r"train\.npy holds an array of shape \(2, 3\); expected one vector, \(D,\)"):
+        read_features_of(folder, ["b", "train"])
+    np.save(folder / "train.npy", np.zeros((2, 3, 1)))
+    with pytest.raises(ValueError, match=r"shape \(2, 3, 1\); expected \(D,\), or \(N, D\) for several videos"):
+        read_all_features(folder)
+    np.save(folder / "train.npy", np.zeros((2, 4)))
+    with pytest.raises(ValueError, match=r"train has 4 features and a\.v1 has 3; extract all with one network"):
+        read_all_features(folder)
 
 
 def test_missing_features_are_counted(folder):
     with pytest.raises(ValueError, match=r"has no features for 2 of 3 videos, the first is x; extract them"):
-        folder.read(["b", "x", "y"])
+        read_features_of(folder, ["b", "x", "y"])
     with pytest.raises(ValueError, match=r"no videos are named"):
-        folder.read([])
+        read_features_of(folder, [])
 
 
 def test_no_folder_and_an_empty_one(tmp_path):
     with pytest.raises(ValueError, match=r"there is no folder .*nowhere; give the one with a feature file for each"):
-        FeatureFolder(tmp_path / "nowhere").ids()
-    with pytest.raises(ValueError, match=r"holds no feature files; expected a file for each video, ID.npy"):
-        FeatureFolder(tmp_path).read(["a"])
+        read_all_features(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match=r"holds no feature files; expected a file for each video, NAME.npy"):
+        read_features_of(tmp_path, ["a"])
 
 
 @pytest.mark.parametrize(
@@ -165,26 +179,26 @@ def test_no_folder_and_an_empty_one(tmp_path):
     ],
 )
 def test_a_file_that_is_no_feature(folder, array, fault):
-    np.save(folder.folder / "d.npy", array, allow_pickle=True)
+    np.save(folder / "d.npy", array, allow_pickle=True)
     with pytest.raises(ValueError, match=fault):
-        folder.read(["b", "d"])
+        read_features_of(folder, ["b", "d"])
 
 
 def test_broken_and_double_files(folder):
     for suffix in (".npy", ".safetensors"):
-        path = folder.folder / f"d{suffix}"
+        path = folder / f"d{suffix}"
         for content in (b"", b"no such file", pickle.dumps([1.0])):
             path.write_bytes(content)
             with pytest.raises(ValueError, match=rf"d{suffix} is not a whole ") as caught:
-                folder.read(["d"])
+                read_features_of(folder, ["d"])
             assert "\n" not in str(caught.value)
         path.unlink()
-    save_file({"x": torch.zeros(3), "y": torch.zeros(3)}, folder.folder / "d.safetensors")
+    save_file({"x": torch.zeros(3), "y": torch.zeros(3)}, folder / "d.safetensors")
     with pytest.raises(ValueError, match=r"holds 2 tensors; expected one, the feature of the video"):
-        folder.read(["d"])
-    save_file({"x": torch.zeros(3, dtype=torch.int32)}, folder.folder / "d.safetensors")
+        read_features_of(folder, ["d"])
+    save_file({"x": torch.zeros(3, dtype=torch.int32)}, folder / "d.safetensors")
     with pytest.raises(ValueError, match=r"holds I32; features are floating point numbers"):
-        folder.read(["d"])
-    np.save(folder.folder / "d.npy", np.zeros(3))
+        read_features_of(folder, ["d"])
+    np.save(folder / "d.npy", np.zeros(3))
     with pytest.raises(ValueError, match=r"has d both as .npy and as .safetensors; delete one of them"):
-        folder.read(["d"])
+        read_features_of(folder, ["d"])

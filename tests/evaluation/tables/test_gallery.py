@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from evaluation.benchmarks.items import save_items
 from evaluation.tables import gallery
 from evaluation.tables.gallery import strip, write_failures, write_montage
 from evaluation.tables.store import Store
@@ -117,6 +118,6 @@ def test_pictures_are_of_the_rows_that_were_measured(filled, tmp_path):
 
 def test_results_of_other_items_are_one_sentence(filled, tmp_path):
     store, results = filled
-    store.save(store.items()[1:], {})
+    save_items(store.root / "bench.jsonl", store.items()[1:])
     with pytest.raises(ValueError, match=r"has no item item-0; run `python -m evaluation reduce` again"):
         write_failures(store, results, tmp_path / "failures.png", count=2)

@@ -13,6 +13,8 @@ from evaluation.tables.making import (
     Suite,
     check_plans,
     check_suite,
+    check_words,
+    known_words,
     make_video,
     measure_reference,
     measure_video,
@@ -229,39 +231,60 @@ def test_what_was_measured_is_read_and_never_made(made, item, row, suite):
     with pytest.raises(
         ValueError, match=rf"the video of {item.id} is not measured yet \(boxes, text, frames, videos\); "
     ):
-        read_measured(made, suite, item, row)
+        read_measured(made, suite.describe(), item, row)
     found = measure_video(made, suite, item, row)
-    read = read_measured(made, suite, item, row)
+    read = read_measured(made, suite.describe(), item, row)
     assert read["text"] == found["text"]
     assert torch.equal(read["videos"], found["videos"])
     (path,) = (made.root / "files").glob("*.Text-*")
     truncate(path)
     with pytest.raises(ValueError, match=r"not measured yet \(text\); run `python -m evaluation extract` first"):
-        read_measured(made, suite, item, row)
+        read_measured(made, suite.describe(), item, row)
     assert set(calls(suite).values()) == {1}
 
 
-def test_a_reference_is_read_and_never_measured(tmp_path, suite):
+def test_a_reference_is_read_from_its_files_alone(tmp_path, suite):
+    path, extractors = tmp_path / "one.json", suite.describe()
     with pytest.raises(
         ValueError, match=r"the reference's cat\.mp4 is not measured yet \(frames, videos\); run .*extract"
     ):
-        read_reference(tmp_path / "reference", suite, "cat.mp4", GREY)
+        read_reference(path, extractors, "cat.mp4")
     assert suite.frames.calls == 0
-    found = measure_reference(tmp_path / "reference", suite, "cat.mp4", GREY)
-    assert torch.equal(read_reference(tmp_path / "reference", suite, "cat.mp4", GREY)["frames"], found["frames"])
-    with pytest.raises(ValueError, match="not measured yet"):
-        read_reference(tmp_path / "reference", suite, "cat.mp4", GREY + 1)  # another file of this name
+    found = measure_reference(path, suite, "cat.mp4", GREY)
+    assert torch.equal(read_reference(path, extractors, "cat.mp4")["frames"], found["frames"])
+    measured = next(tmp_path.glob("one.Videos-*"))
+    truncate(measured)
+    with pytest.raises(ValueError, match=r"the reference's cat\.mp4 is not measured yet \(videos\)"):
+        read_reference(path, extractors, "cat.mp4")
 
 
 def test_features_of_a_reference_are_kept_for_its_frames(tmp_path, suite):
-    found = measure_reference(tmp_path / "reference", suite, "cat.mp4", GREY)
+    path = tmp_path / "one.json"
+    found = measure_reference(path, suite, "cat.mp4", GREY)
     assert found["frames"].tolist() == [[128] * 3] * 4
     assert found["videos"].tolist() == [[128] * 3]
-    measure_reference(tmp_path / "reference", suite, "cat.mp4", GREY)
+    measure_reference(path, suite, "cat.mp4", GREY)
     assert calls(suite) == {"boxes": 0, "text": 0, "frames": 1, "videos": 1}
-    other = measure_reference(tmp_path / "reference", suite, "cat.mp4", GREY + 1)  # another file of this name
+    other = measure_reference(path, suite, "cat.mp4", GREY + 1)  # another file of this name
     assert other["videos"].tolist() == [[129] * 3]
-    assert measure_reference(tmp_path / "reference", Suite(suite.boxes), "cat.mp4", GREY) == {}
+    assert read_reference(path, suite.describe(), "cat.mp4")["videos"].tolist() == [[129] * 3]
+    assert measure_reference(path, Suite(suite.boxes), "cat.mp4", GREY) == {}
+
+
+# ---- Words -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_checkpoint_of_the_tiny_world_refuses_items_of_another(pipeline, item):
+    real = make_item("jain", "real", "static", 0, frames=4)
+    assert known_words(pipeline) == "real"  # its example prompt is "grass"
+    check_words(pipeline, [item, real])
+    pipeline.defaults.prompt = "A red ball moving over the grass"
+    assert known_words(pipeline) == "tiny"
+    check_words(pipeline, [item])
+    with pytest.raises(ValueError, match=rf"item {real.id}: small knows the tiny world alone, .* {real.subjects[0]};"):
+        check_words(pipeline, [item, real])
+    pipeline.defaults.prompt = None  # Zeroscope has no example
+    assert known_words(pipeline) == "real"
 
 
 # ---- Suites ----------------------------------------------------------------------------------------------------------

@@ -1,5 +1,7 @@
 """The videos that a row is compared with: all of them, each as it is, and measured once."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ import torch
 from evaluation.extractors.stand_ins import see
 from evaluation.figures.video import write_lossless, write_mp4
 from evaluation.tables.making import Suite
-from evaluation.tables.reference import Reference, draw
+from evaluation.tables.reference import Reference, draw, read_features
 
 RANDOM = np.random.default_rng(0).integers(0, 256, (3, 5, 32, 48, 3), dtype=np.uint8)  # three videos
 
@@ -27,27 +29,74 @@ def folder(tmp_path):
 
 def measure(reference, store, suite):
     """Features of all its videos, each measured unless it was before."""
+    reference.note(store)
     for name in reference.names:
         reference.measure(store, suite, name)
-    return reference.features(store, suite)
+    return read_features(store, suite.describe(), reference.what)[1]
 
 
 def shapes(features):
     return {role: [tuple(one.shape) for one in own] for role, own in features.items()}
 
 
-def test_every_video_of_a_folder_is_taken(folder):
+def test_every_video_of_a_folder_and_below_is_taken(folder):
+    (folder / "b" / "c").mkdir(parents=True)
+    write_lossless(folder / "b" / "c" / "cat.mkv", RANDOM[2])
+    (folder / ".cache").mkdir()
+    write_lossless(folder / ".cache" / "cat.mkv", RANDOM[2])
     reference = Reference.of(str(folder), frames=4)
-    assert list(reference.names) == ["Z.MKV", "cat.mkv", "cat.mp4", "cat.old.mkv"]
-    assert reference.description == "4 videos of kingdom"
-    assert np.array_equal(reference.frames("cat.old.mkv"), RANDOM[1])  # all of its frames, however many rows have
+    assert list(reference.names) == ["Z.MKV", "b/c/cat.mkv", "cat.mkv", "cat.mp4", "cat.old.mkv"]
+    assert reference.description == "5 videos of kingdom, the first 4 frames of each"
+    assert np.array_equal(reference.clip("b/c/cat.mkv"), RANDOM[2][:4])
+
+
+def test_a_clip_has_as_many_frames_as_the_rows_videos(folder):
+    assert np.array_equal(Reference.of(str(folder), 2).clip("cat.old.mkv"), RANDOM[1][:2])
+    strided = Reference.of(str(folder), 3, stride=2)
+    assert np.array_equal(strided.clip("cat.old.mkv"), RANDOM[1][[0, 2, 4]])  # 5 frames are just enough
+    assert strided.description == "4 videos of kingdom, 3 frames, every 2-th, of each"
+    with pytest.raises(
+        ValueError, match="--reference-stride has no effect on world:2, whose scenes are drawn to length"
+    ):
+        Reference.of("world:2", 4, 2)
+
+
+@pytest.mark.parametrize(("frames", "stride", "words"), [(6, 1, ""), (4, 2, " with --reference-stride 2")])
+def test_a_video_that_is_too_short_is_named_and_gives_no_fewer_frames(folder, frames, stride, words):
+    given = 5 if stride == 1 else 3
+    with pytest.raises(
+        ValueError, match=rf"cat\.old\.mkv gives {given} frames{words}, and the rows' videos have {frames}"
+    ):
+        Reference.of(str(folder), frames, stride).clip("cat.old.mkv")
+
+
+def test_features_are_read_without_the_videos(folder, store, suite):
+    """On another machine, which has the folder of the evaluation alone."""
+    reference = Reference.of(str(folder), frames=4)
+    features = measure(reference, store, suite)
+    shutil.rmtree(folder)
+    description, again = read_features(store, suite.describe(), str(folder))
+    assert description == reference.description
+    assert torch.equal(torch.cat(again["frames"]), torch.cat(features["frames"]))
+    with pytest.raises(ValueError, match=r"--reference world:9 is not measured yet; measured are .*kingdom; run "):
+        read_features(store, suite.describe(), "world:9")
+    with pytest.raises(ValueError, match=r"is measured by no extractor of this --suite"):
+        read_features(store, Suite(suite.boxes).describe(), str(folder))
+
+
+def test_a_reference_that_changes_is_measured_anew(folder, store, suite):
+    measure(Reference.of(str(folder), frames=4), store, suite)
+    write_lossless(folder / "cat.mkv", RANDOM[2])
+    features = measure(Reference.of(str(folder), frames=4), store, suite)
+    assert torch.equal(features["videos"][0], features["videos"][1])  # of Z.MKV, which is the same
+    assert suite.videos.calls == 5
 
 
 def test_features_are_of_all_videos_in_order(folder, store, suite):
     reference = Reference.of(str(folder), frames=4)
     features = measure(reference, store, suite)
-    assert shapes(features) == {"frames": [(5, 3)] * 4, "videos": [(1, 3)] * 4}
-    means = torch.from_numpy(RANDOM[[2, 0]].mean((1, 2, 3))).float()
+    assert shapes(features) == {"frames": [(4, 3)] * 4, "videos": [(1, 3)] * 4}
+    means = torch.from_numpy(RANDOM[[2, 0], :4].mean((1, 2, 3))).float()
     assert torch.equal(torch.cat(features["videos"][:2]), means)
     again = measure(reference, store, suite)
     assert suite.frames.calls == suite.videos.calls == 4  # each video once
@@ -55,8 +104,9 @@ def test_features_are_of_all_videos_in_order(folder, store, suite):
 
 
 def test_features_are_not_measured_where_they_are_only_read(store, suite):
+    Reference.of("world:2", 4).note(store)
     with pytest.raises(ValueError, match=r"the reference's world-0000 is not measured yet .*; run .*extract. first"):
-        Reference.of("world:2", 4).features(store, suite)
+        read_features(store, suite.describe(), "world:2")
     assert suite.frames.calls == suite.videos.calls == 0
 
 
@@ -69,11 +119,11 @@ def test_only_roles_of_features_are_measured(store, suite):
 def test_scenes_of_the_world_have_the_rows_length_and_differ():
     reference = Reference.of("world:3", frames=5)
     assert reference.description == "3 scenes of the tiny world, as drawn"
-    videos = [reference.frames(name) for name in reference.names]
+    videos = [reference.clip(name) for name in reference.names]
     assert {video.shape for video in videos} == {(5, 96, 128, 3)}
     assert len({video.tobytes() for video in videos}) == 3
-    assert np.array_equal(reference.frames(reference.names[1]), videos[1])
-    assert len({Reference.of("world:2", 5).frames(name).tobytes() for name in reference.names[:2]}) == 2
+    assert np.array_equal(reference.clip(reference.names[1]), videos[1])
+    assert len({Reference.of("world:2", 5).clip(name).tobytes() for name in reference.names[:2]}) == 2
     assert any(sum(d.blobs for d in see(videos[0], color)) for color in ("red", "blue"))  # there is a subject
 
 
@@ -81,10 +131,6 @@ def test_more_scenes_than_four_digits_hold_are_still_different():
     names = Reference.of("world:10002", frames=1).names
     assert len(set(names)) == 10002
     assert not np.array_equal(draw(names[10001], 1), draw(names[1], 1))
-
-
-def test_no_reference_is_none():
-    assert Reference.of(None, 4) is None
 
 
 @pytest.mark.parametrize("what", ["nowhere", "world:0", "world:x", "world:", "world:-1"])

@@ -48,7 +48,7 @@ def test_a_painted_box_is_found_where_it_is(store, row, erased, covered, iou):
     store.write_record(item, row, video, MADE)
     suite = Suite(ColourDetector())
     measure_video(store, suite, item, row)
-    result = reduce_row(store, suite, [item], row, Rules())
+    result = reduce_row(store, suite.describe(), [item], row, Rules())
     (track,), summary = result["tracks"]["moving"], result["splits"]["moving"]
     assert (track["detections"], track["covered"]) == (24 - erased, bool(covered))
     assert track["iou"] == pytest.approx(iou, rel=1e-12)
@@ -193,15 +193,14 @@ def test_few_frames_are_warned_of():
 
 def test_jedi_is_of_the_users_own_features(tmp_path):
     """X = {(2, 0)}, Y = {(0, 2)}: 800. The reference is all that lies in its folder."""
-    for folder, name, feature in (("ours", "a", [2.0, 0]), ("ours", "other", [9.0, 9]), ("theirs", "x", [0.0, 2])):
-        (tmp_path / folder).mkdir(exist_ok=True)
-        np.save(tmp_path / folder / f"{name}.npy", np.array(feature))
-    folders = tmp_path / "ours", tmp_path / "theirs"
+    (tmp_path / "reference").mkdir()
+    for name, feature in (("a-01", [2.0, 0]), ("other", [9.0, 9]), ("reference/x", [0.0, 2])):
+        np.save(tmp_path / f"{name}.npy", np.array(feature))
     counts = {"ours": 1, "reference": 1, "dimensions": 2}
-    assert own_jedi(folders, ["a"]) == {"jedi": (pytest.approx(800), None, None), "jedi_videos": counts}
-    assert own_jedi(None, ["a"]) == {}
+    assert own_jedi(tmp_path, ["a-01"]) == {"jedi": (pytest.approx(800), None, None), "jedi_videos": counts}
+    assert own_jedi(None, ["a-01"]) == {}
     with pytest.raises(ValueError, match="has no features for 1 of 2 videos, the first is b"):
-        own_jedi(folders, ["a", "b"])
+        own_jedi(tmp_path, ["a-01", "b"])
 
 
 # ---- A row -----------------------------------------------------------------------------------------------------------
@@ -213,7 +212,7 @@ def test_a_row_tells_its_rules_and_extractors(store, pipeline, item, row, suite)
     rules = Rules(threshold=0.3, coverage="count:2", iou="frame", clamp_clip=False, kid_subset=2)
     frames = store.read_frames(item, row).mean((1, 2))
     reference = {"frames": [torch.from_numpy(frames).float()], "videos": [torch.zeros(1, 3)] * 2}
-    result = reduce_row(store, suite, [item], row, rules, reference)
+    result = reduce_row(store, suite.describe(), [item], row, rules, reference)
     assert result["rules"] == {
         "threshold": 0.3, "coverage": "count:2", "iou": "frame", "clamp_clip": False, "kid_subset": 2
     }  # fmt: skip
@@ -230,7 +229,7 @@ def test_a_row_tells_its_rules_and_extractors(store, pipeline, item, row, suite)
 def test_what_is_not_measured_yet_is_one_sentence(store, pipeline, item, row, suite, allow_missing):
     make_video(store, pipeline, item, row)
     with pytest.raises(ValueError, match=rf"the video of {item.id} is not measured yet .*; run .*extract. first"):
-        reduce_row(store, suite, [item], row, Rules(), allow_missing=allow_missing)
+        reduce_row(store, suite.describe(), [item], row, Rules(), allow_missing=allow_missing)
     assert suite.boxes.calls == 0
 
 
@@ -238,7 +237,7 @@ def test_two_subjects_of_a_video_are_two_tracks(store, pipeline, row, suite):
     pair = make_item("pairs", "tiny", "moving", 0, frames=4)
     make_video(store, pipeline, pair, row)
     measure_video(store, suite, pair, row)
-    result = reduce_row(store, suite, [pair], row, Rules())
+    result = reduce_row(store, suite.describe(), [pair], row, Rules())
     assert [(track["id"], track["subject"]) for track in result["tracks"]["moving"]] == [
         (pair.id, subject) for subject in pair.subjects
     ]
@@ -252,8 +251,8 @@ def test_a_missing_video_is_an_error_or_listed(store, pipeline, item, row, suite
     make_video(store, pipeline, item, row)
     measure_video(store, suite, item, row)
     with pytest.raises(ValueError, match=r"the video of lost is not there or not whole; .* --allow-missing"):
-        reduce_row(store, suite, [item, lost], row, Rules())
-    result = reduce_row(store, suite, [item, lost], row, Rules(), allow_missing=True)
+        reduce_row(store, suite.describe(), [item, lost], row, Rules())
+    result = reduce_row(store, suite.describe(), [item, lost], row, Rules(), allow_missing=True)
     assert (result["missing"], result["failed"]) == (["lost"], [])
     assert result["splits"]["static"]["coverage"][0] == 0  # counted, not dropped
     assert result["splits"]["moving"]["coverage"][0] == 1
@@ -261,19 +260,30 @@ def test_a_missing_video_is_an_error_or_listed(store, pipeline, item, row, suite
 
 def test_the_users_features_are_asked_for_of_videos_that_are_there(store, pipeline, item, row, suite, tmp_path):
     """X = {(1, 0)}, Y = {(-1, 0)}: 0, for the kernel does not see the sign. The lost video needs no features."""
-    lost = replace(item, id="lost")
+    lost, folder = replace(item, id="lost"), tmp_path / "jepa"
     make_video(store, pipeline, item, row)
     measure_video(store, suite, item, row)
-    for folder, name, feature in (("ours", item.id, [1.0, 0]), ("theirs", "x", [-1.0, 0])):
-        (tmp_path / folder).mkdir()
-        np.save(tmp_path / folder / f"{name}.npy", np.array(feature))
-    folders = tmp_path / "ours", tmp_path / "theirs"
-    result = reduce_row(store, suite, [item, lost], row, Rules(), jedi_features=folders, allow_missing=True)
-    assert result["distances"] == {"jedi": (0, None, None), "jedi_videos": {"ours": 1, "reference": 1, "dimensions": 2}}
+    (folder / "reference").mkdir(parents=True)
+    np.save(folder / "reference" / "x.npy", np.array([-1.0, 0]))
+    np.save(folder / f"{store.record_path(item, row).stem}.npy", np.array([1.0, 0]))
+    told = reduce_row(store, suite.describe(), [item, lost], row, Rules(), None, folder, allow_missing=True)
+    assert told["distances"] == {"jedi": (0, None, None), "jedi_videos": {"ours": 1, "reference": 1, "dimensions": 2}}
     make_video(store, pipeline, lost, row)
     measure_video(store, suite, lost, row)
-    with pytest.raises(ValueError, match="has no features for 1 of 2 videos, the first is lost"):
-        reduce_row(store, suite, [item, lost], row, Rules(), jedi_features=folders)
+    with pytest.raises(ValueError, match="has no features for 1 of 2 videos, the first is lost-"):
+        reduce_row(store, suite.describe(), [item, lost], row, Rules(), None, folder)
+
+
+def test_features_of_a_video_that_was_made_anew_are_not_taken_for_it(store, pipeline, item, row, suite, tmp_path):
+    """Under the same id, with another seed: found by id alone, the old features would be stale."""
+    (tmp_path / "reference").mkdir()
+    for name in ("reference/x", store.record_path(item, row).stem):
+        np.save(tmp_path / f"{name}.npy", np.array([1.0, 0]))
+    again = replace(item, seed=item.seed + 1)
+    make_video(store, pipeline, again, row)
+    measure_video(store, suite, again, row)
+    with pytest.raises(ValueError, match=f"has no features for 1 of 1 videos, the first is {item.id}-"):
+        reduce_row(store, suite.describe(), [again], row, Rules(), jedi_features=tmp_path)
 
 
 def test_a_broken_video_is_as_good_as_none(store, pipeline, item, row, suite):
@@ -282,8 +292,8 @@ def test_a_broken_video_is_as_good_as_none(store, pipeline, item, row, suite):
     video = store.record_path(item, row).with_suffix(".mkv")
     video.write_bytes(video.read_bytes()[:-1])
     with pytest.raises(ValueError, match="not there or not whole"):
-        reduce_row(store, suite, [item], row, Rules())
-    assert reduce_row(store, suite, [item], row, Rules(), allow_missing=True)["missing"] == [item.id]
+        reduce_row(store, suite.describe(), [item], row, Rules())
+    assert reduce_row(store, suite.describe(), [item], row, Rules(), allow_missing=True)["missing"] == [item.id]
 
 
 def test_latents_that_were_not_finite_count_as_not_covered(store, pipeline, item, row, suite):
@@ -291,7 +301,7 @@ def test_latents_that_were_not_finite_count_as_not_covered(store, pipeline, item
     make_video(store, pipeline, item, row)
     measure_video(store, suite, item, row)
     result = reduce_row(
-        store, suite, [item], row, Rules(), {"frames": [torch.zeros(2, 3)], "videos": [torch.zeros(1, 3)]}
+        store, suite.describe(), [item], row, Rules(), {"frames": [torch.zeros(2, 3)], "videos": [torch.zeros(1, 3)]}
     )
     assert (result["missing"], result["failed"]) == ([], [item.id])
     assert result["splits"]["moving"]["miou_all"] == (0, None, None)

@@ -49,6 +49,27 @@ def test_items_and_rows_are_read_back(tmp_path, row):
     assert store.rows(["other"]) == {"other": rows["other"]}
 
 
+def test_another_list_in_one_folder_is_refused(store, item, row):
+    """Rows of a folder are compared over its one list; a second list would leave some with videos that no one reads."""
+    other = [replace(item, id="b"), item]
+    for items in (other, [replace(item, seed=1)]):
+        with pytest.raises(ValueError, match=r"has the videos of another list of items \(1 of .* take another --out"):
+            store.save(items, {"more": row})
+    assert store.items() == [item]
+    assert list(store.rows()) == ["mask"]
+    store.save([item], {"more": row})
+    assert list(store.rows()) == ["mask", "more"]
+
+
+def test_what_is_noted_is_read_back_by_kind(store):
+    store.note("suites", "a: b", {"boxes": {"class": "C"}})
+    store.note("references", "world:3", [1])
+    store.note("references", "world:3", [2])
+    assert store.noted("suites") == {"a: b": {"boxes": {"class": "C"}}}
+    assert store.noted("references") == {"world:3": [2]}
+    assert store.noted("others") == {}
+
+
 def test_rows_stay_until_their_label_is_used_again(store, item, row):
     other, changed = replace(row, model="f" * 16), replace(row, frames=8)
     store.save([item], {"other": other})
@@ -222,16 +243,42 @@ def test_shares_are_the_whole_without_overlap(count, workers):
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
-def test_who_is_told_by_torchrun_unless_it_is_said(monkeypatch):
-    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
-        monkeypatch.delenv(name, raising=False)
+@pytest.fixture
+def launched(monkeypatch):
+    """launched(RANK, WORLD_SIZE), None = not set."""
+
+    def launched(*values):
+        for name, value in zip(("RANK", "WORLD_SIZE"), values, strict=True):
+            monkeypatch.delenv(name, raising=False) if value is None else monkeypatch.setenv(name, value)
+
+    launched(None, None)
+    return launched
+
+
+def test_who_is_told_by_torchrun_or_said(launched):
     assert worker() == (1, 1)
     assert worker((2, 3)) == (2, 3)
-    monkeypatch.setenv("RANK", "4")
-    monkeypatch.setenv("WORLD_SIZE", "5")
+    launched("4", "5")
     assert worker() == (5, 5)
+    assert share("abcdefghij", (5, 5)) == "ej"
+    launched("0", "1")  # a launcher of one worker on each machine, and the machines by hand
     assert worker((2, 3)) == (2, 3)
-    assert share("abcdefghij") == "ej"
+
+
+def test_a_share_given_to_all_workers_of_a_launcher_is_refused(launched):
+    """Two workers with --shard 1/2 would make the first half twice, and no one the second."""
+    for rank in "01":
+        launched(rank, "2")
+        with pytest.raises(ValueError, match=r"--shard 1/2 would be the share of each of the launcher's 2 workers"):
+            worker((1, 2))
+
+
+@pytest.mark.parametrize("values", [("1", None), (None, "2"), ("2", "2"), ("x", "2"), ("-1", "2"), ("", "")])
+def test_half_of_a_launcher_is_refused(launched, values):
+    """RANK 1 alone would be worker 2 of 1, and skip the first item."""
+    launched(*values)
+    with pytest.raises(ValueError, match=f"has RANK {values[0]} and WORLD_SIZE {values[1]}, but a launcher sets both"):
+        worker()
 
 
 def test_each_worker_of_a_machine_has_its_own_gpu(monkeypatch):
