@@ -3,7 +3,7 @@
 from torch import Tensor
 
 
-def step_sizes(gamma: float, alpha_bar: float | Tensor) -> tuple[float, float] | tuple[Tensor, Tensor]:
+def step_sizes(gamma: float, alpha_bar: float | Tensor) -> tuple[float | Tensor, float | Tensor]:
     """eta_l and eta_k of Eq. 2 at a noise level, chosen so that the update keeps the latent's variance.
 
     eta_l = gamma (1 - alpha_bar),  eta_k = sqrt(gamma (2 - gamma) (1 - alpha_bar)).
@@ -38,13 +38,16 @@ def intrinsic_step(
     z, score = grad log p_t, prior_gradient = grad_z tau, noise = eps_k ~ N(0, I): one shape, (B, C, F, H, W).
     With c_g = 0 this is Intrinsic Denoising: prior_gradient is not looked at and may be None.
     """
-    tensors = {"score": score, "noise": noise}
-    if c_g != 0:
-        if prior_gradient is None:
-            raise ValueError(f"c_g = {c_g} needs the gradient of the temporal prior; only c_g = 0 can do without")
-        tensors["prior_gradient"] = prior_gradient
+    _check_shapes(z, score=score, noise=noise)
+    if c_g == 0:
+        return z + eta_l * score + eta_k * noise
+    if prior_gradient is None:
+        raise ValueError(f"c_g = {c_g} needs the gradient of the temporal prior; only c_g = 0 can do without")
+    _check_shapes(z, prior_gradient=prior_gradient)
+    return z + eta_l * (c_g * prior_gradient + score) + eta_k * noise
+
+
+def _check_shapes(z: Tensor, **tensors: Tensor) -> None:
     for name, tensor in tensors.items():
         if tensor.shape != z.shape:
             raise ValueError(f"{name} has shape {tuple(tensor.shape)}, but the latent z has {tuple(z.shape)}")
-    guidance = score if c_g == 0 else c_g * prior_gradient + score
-    return z + eta_l * guidance + eta_k * noise

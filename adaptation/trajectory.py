@@ -5,6 +5,7 @@ import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from einops import rearrange
@@ -120,7 +121,7 @@ class Trajectory:
         return torch.where(inside.flatten(-2).any(-1)[..., None, None], inside, under_centre)
 
 
-def interpolate_keyframes(keyframes: Mapping[int, Box], frames: int, where: str = "") -> Tensor:
+def interpolate_keyframes(keyframes: Mapping[int, object], frames: int, where: str = "") -> Tensor:
     """Boxes (frames, 4) float64: linear between keyframes, held outside them; an absent one lasts until the next."""
     if not keyframes:
         raise ValueError(f"{where}a path needs at least one keyframe, but there is none")
@@ -131,12 +132,12 @@ def interpolate_keyframes(keyframes: Mapping[int, Box], frames: int, where: str 
                 "move it, or resample the trajectory (--resample)"
             )
     times = torch.tensor(sorted(keyframes))
-    boxes = [_checked_box(keyframes[t], f"{where}keyframe {t}") for t in times.tolist()]
-    boxes = torch.tensor(boxes, dtype=torch.float64)
-    frame = torch.arange(frames)
-    after = torch.searchsorted(times, frame, right=True)
-    before, after = (after - 1).clamp(min=0), after.clamp(max=len(times) - 1)
-    weight = (frame - times[before]).double() / (times[after] - times[before]).clamp(min=1)
+    checked = [_checked_box(keyframes[t], f"{where}keyframe {t}") for t in times.tolist()]
+    boxes = torch.tensor(checked, dtype=torch.float64)  # (keyframes, 4)
+    now = torch.arange(frames)
+    after = torch.searchsorted(times, now, right=True)
+    before, after = (after - 1).clamp(min=0), after.clamp(max=len(times) - 1)  # (frames,) each, numbers of keyframes
+    weight = (now - times[before]).double() / (times[after] - times[before]).clamp(min=1)
     return _between(boxes[before], boxes[after], weight[:, None], boxes[before])
 
 
@@ -163,22 +164,23 @@ def _expect_boxes(boxes: int, frames: int, what: str) -> None:
         )
 
 
-def _checked_box(box: Box, where: str) -> list[float]:
+def _checked_box(box: object, where: str) -> list[float]:
     """x1 y1 x2 y2 as numbers, four NaN if absent (None or four NaN); a fault is an error that starts with `where`."""
     if box is None:
         return [math.nan] * 4
-    values = box.tolist() if hasattr(box, "tolist") else box
+    values: Any = box.tolist() if hasattr(box, "tolist") else box
     if fault := _box_fault(values):
         raise ValueError(f"{where}: {fault}")
     return [float(v) for v in values]
 
 
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def _box_fault(values: object) -> str:
     """What is wrong with x1 y1 x2 y2, or "" for a box, and for the four NaN of an absent subject."""
-    numbers = isinstance(values, list | tuple) and all(
-        isinstance(v, int | float) and not isinstance(v, bool) for v in values
-    )
-    if not numbers or len(values) != 4:
+    if not isinstance(values, list | tuple) or len(values) != 4 or not all(map(_is_number, values)):
         return f"a box is four numbers x1 y1 x2 y2 or null, not {reprlib.repr(values)}"
     if all(v != v for v in values):
         return ""

@@ -129,7 +129,7 @@ class TextConfig:
 def _read(cls: type, raw: Mapping[str, Any], neutral: Mapping[str, tuple]) -> Any:
     if not isinstance(raw, Mapping):
         raise ValueError(f"a config must be a JSON object, not {type(raw).__name__}")
-    kinds = {f.name: f.type for f in fields(cls)}
+    kinds = {f.name: str(f.type) for f in fields(cls)}
     values = {}
     for key, value in raw.items():
         if key.startswith("_") or value is None:

@@ -52,8 +52,8 @@ class TextEncoder:
                 warnings.warn(f"the prompt is cut to {self.length} tokens, these words are lost: {words}", stacklevel=2)
             positions.append(self._framed(ids))
         with torch.no_grad():
-            ids = torch.tensor(positions, device=self.model.device)
-            return self.model(input_ids=ids).last_hidden_state
+            tokens = torch.tensor(positions, device=self.model.device)  # (B, L)
+            return self.model(input_ids=tokens).last_hidden_state  # (B, L, D)
 
     def subject_tokens(self, prompt: str, subject: str) -> Tensor:
         """Which of the prompt's L positions are the subject's, bool (L,): every place where the subject's tokens occur
@@ -119,7 +119,7 @@ class TextEncoder:
             words[-1].append(i)
             if ends:
                 words.append([])
-        return [self.tokenizer.decode(word).strip() for word in words if word]
+        return [str(self.tokenizer.decode(word)).strip() for word in words if word]
 
 
 SPECIAL = ("bos_token", "eos_token", "unk_token", "pad_token")  # those a tokenizer must have
@@ -132,10 +132,10 @@ def build_text_model(config: Mapping[str, Any]) -> CLIPTextModel:
     kind = config.get("model_type", CLIPTextConfig.model_type)
     if kind != CLIPTextConfig.model_type:
         raise ValueError(f"config key 'model_type' is {kind!r}; only {CLIPTextConfig.model_type!r} is supported")
-    sizes = asdict(TextConfig.from_dict(config))
+    sizes: dict[str, Any] = asdict(TextConfig.from_dict(config))
+    sizes |= {"bos_token_id": 0, "eos_token_id": 0}  # unused; their defaults lie outside a smaller vocabulary
     try:
-        unused = {"bos_token_id": 0, "eos_token_id": 0}  # their defaults lie outside a smaller vocabulary
-        model = CLIPTextModel(CLIPTextConfig(**sizes, **unused))
+        model = CLIPTextModel(CLIPTextConfig(**sizes))
     except Exception as error:  # transformers checks values in many places, each with an error of its own
         raise ValueError(
             f"transformers cannot build a CLIPTextModel from it ({type(error).__name__}: {error})"

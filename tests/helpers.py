@@ -71,8 +71,8 @@ def controls(draw, **settings) -> AttentionControl:
     """Up to 3 subjects, overlapping or absent, over up to 3 frames; each owns one token, two are left over."""
     K, F = draw(st.integers(1, 3)), draw(st.integers(1, 3))
     H, W = draw(st.integers(1, 6)), draw(st.integers(1, 6))
-    bits = draw(st.lists(st.booleans(), min_size=K * F * H * W, max_size=K * F * H * W))
-    regions = torch.tensor(bits).reshape(K, F, H, W)
+    cells = draw(st.binary(min_size=K * F * H * W, max_size=K * F * H * W))
+    regions = torch.tensor(list(cells)).reshape(K, F, H, W) % 2 == 1
     if draw(st.booleans()):
         regions[0] = True  # a box over the whole frame
     tokens = torch.cat([torch.zeros(K, 1), torch.eye(K), torch.zeros(K, 1)], dim=1).bool()
