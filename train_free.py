@@ -30,32 +30,29 @@ def make(asked: Request | Resume) -> None:
 def generate(request: Request) -> None:
     """A new video for each prompt and seed."""
     from app.job import choose_settings, load_checkpoint, make_job, read_trajectory, refuse_early
-    from app.running import make_video
-    from app.unfinished import begin
+    from app.running import new_videos
 
     refuse_early(request)
     pipeline, seconds = load_checkpoint(request)
     trajectory = read_trajectory(request, request.frames or pipeline.defaults.frames)
     settings = choose_settings(request, pipeline, trajectory)
     job = make_job(request, pipeline, seconds, trajectory, settings)
-    for video in job.videos:
-        print(make_video(job, video, begin(job, video)), flush=True)
+    for folder in new_videos(job):
+        print(folder, flush=True)
 
 
 def resume(asked: Resume) -> None:
     """The video that was stopped, from its last step on, and those that were to follow it."""
     from app.job import load_checkpoint
-    from app.running import make_video
-    from app.unfinished import begin, begun_job, begun_request, go_on, open_unfinished
+    from app.running import resumed_videos
+    from app.unfinished import begun_job, begun_request, open_unfinished
 
     unfinished = open_unfinished(asked.folder)
     request = begun_request(unfinished, asked.words)
     pipeline, seconds = load_checkpoint(request)
     job = begun_job(unfinished, request, pipeline, seconds)
-    first, *others = job.videos
-    print(make_video(job, first, go_on(unfinished, job, first)), flush=True)
-    for video in others:
-        print(make_video(job, video, begin(job, video)), flush=True)
+    for folder in resumed_videos(job, unfinished):
+        print(folder, flush=True)
 
 
 def draw(request: Request) -> None:

@@ -43,7 +43,7 @@ SETTINGS = {  # flag: help; what values it takes is in sampling.settings
     "trailing": "TrailBlazer: tokens after the prompt's that are edited as well",
 }
 NEED_NO_BOXES = ("steps", "guidance_scale", "eta", "iterations", "gamma", "refine_steps")
-MEMORY = ("checkpoint_activations", "sequential_guidance", "offload", "frames_per_chunk")  # --resume takes these alone
+MEMORY = ("checkpoint_activations", "sequential_guidance", "offload", "frames_per_chunk")
 
 Box = tuple[float, float, float, float]  # x1 y1 x2 y2
 
@@ -76,6 +76,7 @@ class Request:
     draw: bool
     no_browser: bool
     out: Path | None
+    memory: str | None  # auto or none; None = auto on a GPU, unless one of the next four is named
     checkpoint_activations: bool
     sequential_guidance: bool
     offload: bool
@@ -98,12 +99,21 @@ class Request:
                 f"{', '.join(map(flag, alone))} need{'s' if len(alone) == 1 else ''} --boxes or --box-from",
             ),
             (
+                self.memory == "auto" and self.names_savings,
+                f"--memory auto chooses {', '.join(map(flag, MEMORY))} itself; leave it or them out",
+            ),
+            (
                 edits and self.settings.get("mask_normalization"),
                 "--mask-normalization is of masked attention, and TrailBlazer's edit masks none",
             ),
         ):
             if wrong:
                 raise ValueError(sentence)
+
+    @property
+    def names_savings(self) -> bool:
+        """Whether an option that saves memory was named."""
+        return self.checkpoint_activations or self.sequential_guidance or self.offload or self.frames_per_chunk != 4
 
     def _named_without_boxes(self) -> list[str]:
         """What was named and means nothing without boxes."""
@@ -131,7 +141,7 @@ def parse(words: Sequence[str]) -> Request | Resume:
     if resumed.resume is None:
         return parse_request(words)
     if others:
-        beside = ", ".join(map(flag, MEMORY))
+        beside = ", ".join(map(flag, ("memory", *MEMORY)))
         raise ValueError(f"--resume keeps the run's own arguments; beside it go {beside}, but not {others[0]}")
     return Resume(resumed.resume, tuple(drop_flags(words, "--resume")))
 
@@ -204,6 +214,8 @@ def build_parser() -> Parser:
 def add_resume(parser: Parser) -> Parser:
     """--resume, and all that may be given with it."""
     add = parser.add_argument_group("memory, and going on").add_argument
+    auto = "auto chooses what of the next four fits at the least cost of time (auto on a GPU where none is named)"
+    add("--memory", choices=("auto", "none"), help=auto)
     add("--checkpoint-activations", action="store_true", help="less memory for the prior's gradient, more time")
     add("--sequential-guidance", action="store_true", help="one guidance half after the other: half the activations")
     add("--offload", action="store_true", help="text encoder and autoencoder off the GPU while the U-Net works")

@@ -3,8 +3,8 @@
 import math
 import time
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,14 @@ from adaptation.trajectory import Trajectory
 from app.arguments import MEMORY, Request, flag
 from app.folder import check_output, check_space, folder_name
 from evaluation.figures.activations import load_figure
-from sampling.generate import HOW, Plan, make_plan, recommended
+from sampling.generate import Plan, make_plan, recommended
 from sampling.methods import method_settings
 from sampling.settings import PRESETS, SamplingSettings, without_effect
 from weights import load
 from weights.circumstances import circumstances
 from weights.load import Pipeline
-from weights.memory import check_memory
+from weights.memory import Savings, check_memory
+from weights.savings import Economy, plan_economy
 
 SIZE = ("frames", "height", "width")
 FIGURE_2 = ("plain", "mask", "mask-norm")  # its curves
@@ -47,7 +48,7 @@ class Job:
     settings: SamplingSettings
     parent: Path  # where the videos' folders go
     videos: tuple[Video, ...]  # those left to make
-    facts: dict[str, Any]  # what their bits depend on: `circumstances`, and under "memory" the options that save it
+    economy: Economy  # of memory
 
     @property
     def method(self) -> str:
@@ -65,9 +66,16 @@ class Job:
         return self.pipeline.defaults.fps if self.request.fps is None else self.request.fps
 
     @property
-    def how(self) -> dict[str, Any]:
-        """Options of `generate` that save memory."""
-        return {name: getattr(self.request, name) for name in HOW}
+    def facts(self) -> dict[str, Any]:
+        """What the videos' bits depend on: `circumstances`, and under "memory" the options that save it."""
+        return circumstances(self.pipeline) | {"memory": asdict(self.economy.savings)}
+
+    def with_less_memory(self) -> "Job":
+        """The same with the next savings, which take effect; there must be some left."""
+        economy = self.economy.less()
+        assert economy is not None
+        economy.take_effect(self.pipeline)
+        return replace(self, economy=economy)
 
     def label(self, video: Video) -> str:
         """What a progress bar is called."""
@@ -101,10 +109,12 @@ def make_job(
     plans = {prompt: make_plan(pipeline, prompt, trajectory, settings, **size) for prompt in prompts}
     runs = [(prompt, seed) for prompt in prompts for seed in request.seeds]
     videos = tuple(Video(number, *run, plans[run[0]]) for number, run in enumerate(runs) if number >= first)
-    memory = {name: getattr(request, name) for name in MEMORY}
-    facts = circumstances(pipeline) | {"memory": memory}
-    job = Job(request, pipeline, loading, trajectory, settings, parent, videos, facts)
-    check_fit(job, list(plans.values()))
+    compared = compared_plans(request, pipeline, plans.values())
+    named = Savings(**{name: getattr(request, name) for name in MEMORY})
+    economy = plan_economy(pipeline, compared, named, request.memory)
+    job = Job(request, pipeline, loading, trajectory, settings, parent, videos, economy)
+    check_fit(job, compared)
+    economy.take_effect(pipeline)
     warn_of_idle(job)
     return job
 
@@ -126,7 +136,6 @@ def load_checkpoint(request: Request) -> tuple[Pipeline, float]:
     device = request.device or ("cuda" if torch.cuda.is_available() else "cpu")
     dtype = request.dtype or ("float16" if device.startswith("cuda") else "float32")
     pipeline = load.load_pipeline(request.model, device, getattr(torch, dtype))
-    pipeline.unet.checkpoint_activations = request.checkpoint_activations
     circumstances(pipeline)  # reads the weights once more, for their fingerprint
     return pipeline, time.perf_counter() - began
 
@@ -169,16 +178,23 @@ def count_videos(request: Request) -> int:
 # ---- Checks ----------------------------------------------------------------------------------------------------------
 
 
+def compared_plans(request: Request, pipeline: Pipeline, plans: Iterable[Plan]) -> list[Plan]:
+    """The plans, and with --compare those of all other methods."""
+    methods = method_settings(pipeline, PRESETS, request.settings) if request.compare else {}
+    return [replace(plan, settings=settings) for plan in plans for settings in (plan.settings, *methods.values())]
+
+
 def check_fit(job: Job, plans: Sequence[Plan]) -> None:
     """Refuse what cannot fit into the GPU's memory: the runs, and the other methods of the figures asked for."""
-    request, pipeline = job.request, job.pipeline
-    compared = method_settings(pipeline, PRESETS, request.settings) if request.compare else {}
-    recorded = method_settings(pipeline, FIGURE_2, request.settings) if request.record_activations else {}
+    how, pipeline = job.economy.how, job.pipeline
+    pipeline.unet.checkpoint_activations = job.economy.savings.checkpoint_activations
     for plan in plans:
-        for settings in (plan.settings, *compared.values()):
-            check_memory(pipeline, replace(plan, settings=settings), **job.how)
-        for settings in recorded.values():
-            check_memory(pipeline, replace(plan, settings=settings), **job.how | {"sequential_guidance": False})
+        check_memory(pipeline, plan, **how)
+    if job.request.record_activations:
+        for settings in method_settings(pipeline, FIGURE_2, job.request.settings).values():
+            for plan in {plan.prompt: plan for plan in plans}.values():
+                recorded = replace(plan, settings=settings)
+                check_memory(pipeline, recorded, **how | {"sequential_guidance": False})
 
 
 def warn_of_idle(job: Job) -> None:

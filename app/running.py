@@ -5,14 +5,15 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from app.folder import describe, write_run
 from app.job import FIGURE_2, Job, Video
-from app.unfinished import STATE, Unfinished, load_state, save_state
-from ending import MEMORY_RAN_OUT, explain
+from app.unfinished import STATE, Unfinished, begin, go_on, load_state, save_state
+from ending import MEMORY_RAN_OUT, explain, is_out_of_memory
 from evaluation.figures.activations import record_activations, write_activations
 from evaluation.figures.compare import run_methods, write_comparison
 from evaluation.figures.masks_picture import write_masks
@@ -24,11 +25,37 @@ from sampling.settings import PRESETS
 Figure = Callable[[Path], None]  # writes its files into a folder
 
 
-def make_video(job: Job, video: Video, run: Unfinished) -> Path:
-    """Sample what is left of the run, draw the figures that were asked for, write all; returns the finished folder."""
+def new_videos(job: Job) -> Iterator[Path]:
+    """Make one video after the other; yields their folders."""
+    for video in job.videos:
+        folder, job = make_video(job, video, begin(job, video))
+        yield folder
+
+
+def resumed_videos(job: Job, unfinished: Unfinished) -> Iterator[Path]:
+    """Make what is left of an unfinished run, and the videos after it; yields their folders."""
+    first = job.videos[0]
+    folder, job = make_video(job, first, go_on(unfinished, job, first))
+    yield folder
+    yield from new_videos(replace(job, videos=job.videos[1:]))
+
+
+def make_video(job: Job, video: Video, run: Unfinished) -> tuple[Path, Job]:
+    """Sample what is left of the run, draw the figures that were asked for, write all; returns the finished folder.
+
+    Where memory runs out, the run goes on from its last step with what needs less, as do the videos after it: the job
+    that is returned knows.
+    """
     with resumable(run):
-        result = sample_video(job, video, run)
-        return write_video(job, run, result, make_figures(job, result))
+        while True:
+            try:
+                result = sample_video(job, video, run)
+                return write_video(job, run, result, make_figures(job, result)), job
+            except Exception as error:
+                if not (is_out_of_memory(error) and job.economy.rest):
+                    raise
+            job = job.with_less_memory()  # outside the except, so that what failed is let go
+            run = go_on(run, job, video)
 
 
 def sample_video(job: Job, video: Video, run: Unfinished) -> Result:
@@ -47,7 +74,7 @@ def sample_video(job: Job, video: Video, run: Unfinished) -> Result:
             run.settings,
             run.begun["seed"],
             negative_prompt=job.request.negative_prompt,
-            **job.how,
+            **job.economy.how,
             **job.size,
             progress=progress,
             state=state,
@@ -60,7 +87,7 @@ def make_figures(job: Job, result: Result) -> list[Figure]:
     figures: list[Figure] = []
     if trajectory is None:
         return figures
-    options = {"prompt": result.prompt, "negative_prompt": request.negative_prompt, **job.how, **job.size}
+    options = {"prompt": result.prompt, "negative_prompt": request.negative_prompt, **job.economy.how, **job.size}
     if request.compare:
         methods = method_settings(pipeline, PRESETS, request.settings)
         if result.settings not in methods.values():  # a flag turned over what its method says
@@ -84,7 +111,7 @@ def make_figures(job: Job, result: Result) -> list[Figure]:
 def write_video(job: Job, run: Unfinished, result: Result, figures: list[Figure]) -> Path:
     """Write the finished folder, and return it: the video, its pictures, the figures, and what it was made of."""
     facts = {"arguments": run.begun["arguments"], "method": job.method, "fps": job.fps}
-    facts |= {"negative_prompt": job.request.negative_prompt, **job.how, "resumed": run.begun["resumed"]}
+    facts |= {"negative_prompt": job.request.negative_prompt, **job.economy.how, "resumed": run.begun["resumed"]}
     facts |= describe(job.pipeline, result, run.trajectory, {"loading": job.loading})
     return write_run(run.target, result, run.trajectory, job.fps, facts, figures)
 

@@ -24,9 +24,10 @@ from safetensors.torch import save
 from torch import Tensor
 
 from adaptation.trajectory import Trajectory
-from app.arguments import Request, parse_request
+from app.arguments import MEMORY, Request, flag, parse_request
 from app.folder import SUFFIX, new_names, unfinished_folder
 from app.job import Job, Video, count_videos, make_job
+from app.page import drop_flags
 from sampling.sampler import State, Streams
 from sampling.settings import SamplingSettings
 from storage import read_sealed, write_bytes, write_sealed
@@ -135,7 +136,7 @@ def begun_request(unfinished: Unfinished, added: Sequence[str]) -> Request:
     _ = unfinished.settings, unfinished.trajectory  # refused here, before weights are loaded
     torch.set_num_threads(begun["threads"])  # another number of them adds in another order
     try:
-        request = parse_request([*begun["arguments"], *added])
+        request = parse_request([*drop_flags(begun["arguments"], *overruled(added)), *added])
     except ValueError as error:
         raise ValueError(f"{folder} was begun by another version of this program: {error}") from None
     if begun["run"] >= (videos := count_videos(request)):
@@ -143,24 +144,35 @@ def begun_request(unfinished: Unfinished, added: Sequence[str]) -> Request:
     return request
 
 
+def overruled(added: Sequence[str]) -> list[str]:
+    """Flags that no longer count where others were added: --memory, and the options that it chooses."""
+    named = {word.partition("=")[0] for word in added}
+    return [*map(flag, MEMORY)] if flag("memory") in named else [flag("memory")] if named else []
+
+
 def begun_job(unfinished: Unfinished, request: Request, pipeline: Pipeline, loading: float) -> Job:
-    """The video that was stopped and those after it, with the boxes and settings that they were begun with."""
+    """The video that was stopped and those after it, with the boxes and settings that they were begun with.
+
+    Other weights are refused; of other circumstances it is said that they may change the bits.
+    """
     settings, trajectory, begun = unfinished.settings, unfinished.trajectory, unfinished.begun
     parent = unfinished.folder.parent
-    return make_job(request, pipeline, loading, trajectory, settings, parent, first=begun["run"])
+    job = make_job(request, pipeline, loading, trajectory, settings, parent, first=begun["run"])
+    if begun["model"]["fingerprint"] != pipeline.fingerprint:
+        old, new = (fingerprint[:12] for fingerprint in (begun["model"]["fingerprint"], pipeline.fingerprint))
+        raise ValueError(
+            f"{unfinished.folder} was begun with other weights, {old}..., than {pipeline.name} has now, {new}..."
+        )
+    if differences := _differences(begun, job.facts):
+        told = "; ".join(differences)
+        warnings.warn(f"the run goes on otherwise than it began, so its bits may differ: {told}", stacklevel=2)
+    return job
 
 
 def go_on(unfinished: Unfinished, job: Job, video: Video) -> Unfinished:
-    """Note that the run goes on, and under what circumstances; other weights than it was begun with are refused."""
+    """Note that the run goes on, and under what circumstances."""
     begun, folder, facts = unfinished.begun, unfinished.folder, job.facts
-    if begun["model"]["fingerprint"] != facts["model"]["fingerprint"]:
-        old, new = (model["fingerprint"][:12] for model in (begun["model"], facts["model"]))
-        name = facts["model"]["name"]
-        raise ValueError(f"{folder} was begun with other weights, {old}..., than {name} has now, {new}...")
     differences = _differences(begun, facts)
-    if differences:
-        told = "; ".join(differences)
-        warnings.warn(f"the run goes on otherwise than it began, so its bits may differ: {told}", stacklevel=2)
     state = load_state(unfinished)
     if state is not None and state.z.shape != (1, *video.plan.shape):
         raise ValueError(f"{folder / STATE} holds latents of another size than the run's; {AGAIN}")

@@ -161,7 +161,7 @@ def estimate_time(settings: SamplingSettings, savings: Savings, *, steered: bool
     return settings.steps * forward + refinements * gradient
 
 
-def choose_savings(networks: Footprint, plans: Sequence[Plan], capacity: int) -> Choice | None:
+def choose_savings(networks: Footprint, plans: Sequence[Plan], capacity: float) -> Choice | None:
     """The least slow combination under which each of the plans fits into `capacity` bytes, with the fewest switches
     among equally slow ones; None where no combination does.
 

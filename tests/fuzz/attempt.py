@@ -26,6 +26,7 @@ sys.path.insert(0, str(ROOT))
 
 import train_free  # noqa: E402
 from app import running  # noqa: E402
+from app.job import Job  # noqa: E402
 from sampling import generate  # noqa: E402
 from sampling.sampler import State, Streams  # noqa: E402
 from weights import circumstances, load  # noqa: E402
@@ -142,11 +143,11 @@ def up_to_sampling() -> Iterator[None]:
     def no_noise(seeds: list[int], shape: tuple[int, ...], device: torch.device) -> State:
         return State(0, torch.zeros(1, device=device).expand(1, *shape), Streams(tuple(seeds)))  # takes no memory
 
-    def make_video_up_to_sampling(*arguments: object) -> str:
+    def make_video_up_to_sampling(job: Job, *others: object) -> tuple[object, Job]:
         try:
-            return str(make_video(*arguments))
+            return make_video(job, *others)
         except Reached:
-            return "sampling would begin"
+            return "sampling would begin", job
 
     with (
         patch.object(generate, "initial_state", no_noise),

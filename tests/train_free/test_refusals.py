@@ -117,9 +117,11 @@ def test_a_prompt_makes_a_safe_name(prompt, slug):
         ("--resume taken/file", "taken/file is no unfinished run"),
         (
             "--resume half.unfinished --seed 0",
-            "--checkpoint-activations, --sequential-guidance, --offload, --frames-per-chunk, but not --seed",
+            "--memory, --checkpoint-activations, --sequential-guidance, --offload, --frames-per-chunk, but not --seed",
         ),
         ("--resume", "--resume: expected one argument"),
+        ("--memory some", "--memory: invalid choice: 'some'"),
+        ("--memory auto --offload", "--memory auto chooses --checkpoint-activations, --sequential-guidance, --offload"),
     ],
 )
 def test_a_slip_is_refused_before_the_model_is_loaded(loaded, arguments, sentence, refused):
