@@ -27,6 +27,7 @@ SETTINGS = {  # flag: help; what values it takes is in sampling.settings
     "where": "blocks whose attention is masked; temporal adds temporal attention",
     "attention": "kinds of spatial attention that are masked",
     "grid": "how a mask reaches a coarser grid; cover never loses a box",
+    "subject_words": "a subject's tokens in the prompt: where its phrase stands, or wherever one of its token ids does",
     "start_token": "who sees the prompt's start token",
     "mask_normalization": "Mask Normalization",
     "normalize_in": "kinds of attention that are normalized",

@@ -14,8 +14,7 @@ from adaptation.trajectory import Trajectory
 from app.arguments import MEMORY, Request, flag
 from app.folder import check_output, check_space, folder_name
 from evaluation.figures.activations import load_figure
-from sampling.generate import Plan, make_plan, recommended
-from sampling.methods import method_settings
+from sampling.generate import Plan, make_plan, method_settings, recommended
 from sampling.settings import PRESETS, SamplingSettings, without_effect
 from weights import load
 from weights.circumstances import circumstances

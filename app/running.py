@@ -17,8 +17,7 @@ from ending import MEMORY_RAN_OUT, explain, is_out_of_memory
 from evaluation.figures.activations import record_activations, write_activations
 from evaluation.figures.compare import run_methods, write_comparison
 from evaluation.figures.masks_picture import write_masks
-from sampling.generate import Result, generate
-from sampling.methods import method_settings
+from sampling.generate import Result, generate, method_settings
 from sampling.sampler import NonFinite, State
 from sampling.settings import PRESETS
 

@@ -76,9 +76,9 @@ class Unfinished:
     def settings(self) -> SamplingSettings:
         """Those it was begun with; a ValueError where this program has others."""
         try:
-            return SamplingSettings(**self.begun["settings"])
-        except TypeError:
-            raise ValueError(f"{self.folder} has settings of another version of this program") from None
+            return SamplingSettings.from_dict(self.begun["settings"])
+        except ValueError as error:
+            raise ValueError(f"{self.folder} is of another version of this program: {error}") from None
 
     @property
     def trajectory(self) -> Trajectory | None:

@@ -53,10 +53,10 @@ from evaluation.tables.making import (
 from evaluation.tables.reference import read_features
 from evaluation.tables.results import reduce_row
 from evaluation.tables.store import Row, Store, share, worker
-from sampling.generate import HOW, Pipeline
-from sampling.methods import method_settings
+from sampling.generate import HOW, method_settings
 from storage import write_bytes
 from weights.circumstances import versions
+from weights.load import Pipeline
 
 Turn = Callable[[Sequence[Any]], Iterable[Any]]  # which of some things a worker takes, and in which order
 

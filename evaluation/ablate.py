@@ -31,11 +31,10 @@ from evaluation.tables.making import Suite, check_plans, make_video, measure_vid
 from evaluation.tables.results import Rules, reduce_row
 from evaluation.tables.store import Row, Store, share, worker, worker_device
 from evaluation.tables.table import ADDED, conditional_table, differences_table, footer
-from sampling.generate import HOW, Pipeline
-from sampling.methods import METHODS, method_settings
-from sampling.settings import COUNTS, FLAGS, NUMBERS, SUBSETS, SamplingSettings, preset
+from sampling.generate import HOW, method_settings
+from sampling.settings import COUNTS, FLAGS, METHODS, NUMBERS, SUBSETS, SamplingSettings, preset
 from storage import write_bytes
-from weights.load import load_pipeline
+from weights.load import Pipeline, load_pipeline
 
 ABLATION_FIGURES = ("coverage", "miou_covered", "miou_all", "tau", "latent_std")
 Sweep = tuple[str, list[Any]]  # a field of SamplingSettings and its values

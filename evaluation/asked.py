@@ -14,8 +14,7 @@ from evaluation.tables.making import FEATURES, Descriptions, Suite, published, s
 from evaluation.tables.reference import Reference
 from evaluation.tables.results import Rules
 from evaluation.tables.store import Store, worker_device
-from sampling.generate import Pipeline
-from weights.load import load_pipeline
+from weights.load import Pipeline, load_pipeline
 
 
 def open_pipeline(arguments: Namespace) -> Pipeline:

@@ -14,7 +14,7 @@ from evaluation.extractors.owl_clip import CLIP, OWL
 from evaluation.extractors.vjepa import VJEPA2
 from evaluation.tables.making import SUITES
 from evaluation.tables.results import Rules
-from sampling.methods import METHODS
+from sampling.settings import METHODS
 
 ROWS = ("plain", "peekaboo", "trailblazer", "mask", "mask-norm", "mask-norm+id", "full")  # of Table 1, and plain, mask
 BENCH_FRAMES = 24  # where no checkpoint says how many: Zeroscope's

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,43 +12,59 @@ from torch.utils.checkpoint import checkpoint
 
 from adaptation.control import Control
 from adaptation.trailblazer import TrailBlazerControl
-from sampling.sampler import Denoise
+
+
+@dataclass(frozen=True, eq=False)
+class GuidanceHalves:
+    """denoise(z, t, frozen) of a U-Net, (eps_uncond, eps_text): in one call or in two, equal up to rounding."""
+
+    unet: Callable[..., Tensor]
+    text: Tensor
+    control: Control | None
+    sequential: bool
+
+    @torch.no_grad()
+    def __call__(self, z: Tensor, t: int, frozen: bool) -> tuple[Tensor, Tensor]:
+        """No gradient is wanted."""
+        if self.sequential:
+            return self._uncond(z, t, frozen), self._conditional(z, t, frozen)
+        return self._both(z, t, frozen)
+
+    @torch.enable_grad()
+    def differentiable(self, z: Tensor, t: int, frozen: bool, through: str) -> tuple[Tensor, Tensor]:
+        """As functions of z: both through "unet"; through "text-half" eps_text alone, and nothing else is kept."""
+        if through == "text-half":
+            with torch.no_grad():
+                eps_uncond = self._uncond(z, t, frozen)
+            return eps_uncond, self._conditional(z, t, frozen)
+        if self.sequential:
+            # autograd goes back through the later half first, so that both halves' activations are never there at once
+            eps_uncond = checkpoint(self._uncond, z, t, frozen, use_reentrant=False)
+            return eps_uncond, self._conditional(z, t, frozen)
+        return self._both(z, t, frozen)
+
+    def _both(self, z: Tensor, t: int, frozen: bool) -> tuple[Tensor, Tensor]:
+        eps_uncond, eps_text = self.unet(z, t, self.text, self.control if frozen else None).chunk(2)
+        return eps_uncond, eps_text
+
+    def _uncond(self, z: Tensor, t: int, frozen: bool) -> Tensor:
+        edited = isinstance(self.control, TrailBlazerControl)  # of the text half alone; masks act in both
+        return self.unet(z, t, self.text.chunk(2)[0], self.control if frozen and not edited else None)
+
+    def _conditional(self, z: Tensor, t: int, frozen: bool) -> Tensor:
+        return self.unet(z, t, self.text.chunk(2)[1], self.control if frozen else None)
 
 
 def make_denoise(
-    unet: Callable[..., Tensor],
-    text: Tensor,
-    control: Control | None,
-    *,
-    prior_gradient: str = "unet",
-    sequential: bool = False,
-) -> Denoise:
-    """denoise(z, t, frozen) -> (eps_uncond, eps_text), the same numbers either way up to rounding.
+    unet: Callable[..., Tensor], text: Tensor, control: Control | None, *, sequential: bool = False
+) -> GuidanceHalves:
+    """What `sample` needs of a U-Net.
 
     text: (2 B, L, D), the guidance halves [uncond, text]; control: acts where `frozen`
-    prior_gradient: "text-half" runs the halves apart where a gradient is wanted, and keeps nothing of the first
-    sequential: always runs them apart. The activations kept for a gradient are those of one half, for the first
-        half's are computed again when the second's have been used up: a forward pass of one half more.
+    sequential: run the halves one after the other. The activations kept for a gradient are those of one half, for the
+        first half's are computed again when the second's have been used up: a forward pass of one half more.
     """
-    uncond, conditional = text.chunk(2)
-
-    def denoise(z: Tensor, t: int, frozen: bool) -> tuple[Tensor, Tensor]:
-        used = control if frozen else None
-        differentiated = torch.is_grad_enabled()
-        if not sequential and not (differentiated and prior_gradient == "text-half"):
-            eps_uncond, eps_text = unet(z, t, text, used).chunk(2)
-            return eps_uncond, eps_text
-        # TrailBlazer's edit is of the text half alone; masks act in both.
-        masks = None if isinstance(used, TrailBlazerControl) else used
-        if differentiated and prior_gradient == "unet":
-            # autograd goes back through the later half first, so that both halves' activations are never there at once
-            eps_uncond = checkpoint(unet, z, t, uncond, masks, use_reentrant=False)
-        else:
-            with torch.no_grad():
-                eps_uncond = unet(z, t, uncond, masks)
-        return eps_uncond, unet(z, t, conditional, used)
-
-    return denoise
+    return GuidanceHalves(unet, text, control, sequential)
 
 
 @contextmanager

@@ -1,17 +1,18 @@
 """From a prompt, and boxes, to a video: hands a pipeline's networks to Algorithm 1 and decodes what comes out."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from einops import rearrange
-from torch import Tensor, nn
+from torch import Tensor
 
 from adaptation.attention_masks import AttentionControl
+from adaptation.control import Control
 from adaptation.trailblazer import TrailBlazerControl, edited_tokens
 from adaptation.trajectory import Trajectory
 from sampling.denoise import make_denoise, off_device
@@ -20,16 +21,26 @@ from sampling.schedule import NoiseSchedule
 from sampling.settings import SamplingSettings, preset
 
 HOW = ("sequential_guidance", "offload", "frames_per_chunk")  # options of `generate` that save memory
+OF_ALL_METHODS = ("steps", "guidance_scale", "eta")  # how a video is sampled, whatever holds its subjects
 
 
-class Pipeline(Protocol):
+class Parts(Protocol):
     """What is needed of a pipeline; `weights.load.load_pipeline` makes one from a checkpoint."""
 
-    unet: nn.Module  # unet(z, t, text, control) -> eps, both guidance halves at once
-    vae: nn.Module  # vae.decode(latents, frames_per_chunk) -> pixels in [-1, 1]
-    text_encoder: Any  # encode(prompts) -> (B, L, D), subject_tokens(prompt, subject) -> bool (L,), and its model
-    schedule: NoiseSchedule
-    defaults: Any  # frames, height, width, prompt (or None) and settings that the checkpoint recommends
+    @property
+    def unet(self) -> Any: ...  # unet(z, t, text, control) -> eps of both guidance halves
+
+    @property
+    def vae(self) -> Any: ...  # vae.decode(latents, frames_per_chunk) -> pixels in [-1, 1]
+
+    @property
+    def text_encoder(self) -> Any: ...  # encode(prompts) -> (B, L, D), subject_tokens(prompt, subject) -> bool (L,)
+
+    @property
+    def schedule(self) -> NoiseSchedule: ...
+
+    @property
+    def defaults(self) -> Any: ...  # recommended frames, height, width, prompt (or None) and settings
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +51,7 @@ class Plan:
     settings: SamplingSettings
     shape: tuple[int, int, int, int]  # of the latents, C F h w
     boxes: Tensor | None  # (K, F, 4)
-    control: AttentionControl | TrailBlazerControl | None  # for the frozen steps
+    control: Control | None  # for the frozen steps
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,13 +67,26 @@ class Result:
     seconds: dict[str, float]  # by phase
 
 
-def recommended(pipeline: Pipeline, method: str) -> SamplingSettings:
-    """A named method, with the checkpoint's recommendation for all that it leaves open."""
-    return preset(method, SamplingSettings(**pipeline.defaults.settings))
+def recommended(pipeline: Parts, method: str, given: Mapping[str, Any] | None = None) -> SamplingSettings:
+    """A named method, with the checkpoint's recommendation for all that it leaves open.
+
+    given: settings that were asked for. They count in place of the checkpoint's; steps, guidance_scale and eta also in
+        place of a method's own, so that all rows of a comparison have them.
+    """
+    given = given or {}
+    base = SamplingSettings.from_dict({**pipeline.defaults.settings, **given})
+    return replace(preset(method, base), **{name: given[name] for name in given if name in OF_ALL_METHODS})
+
+
+def method_settings(
+    pipeline: Parts, methods: Iterable[str], given: Mapping[str, Any] | None = None
+) -> dict[str, SamplingSettings]:
+    """What is `recommended` for each of several methods, by name."""
+    return {method: recommended(pipeline, method, given) for method in methods}
 
 
 def make_plan(
-    pipeline: Pipeline,
+    pipeline: Parts,
     prompt: str | None = None,
     trajectory: Trajectory | None = None,
     settings: SamplingSettings | None = None,
@@ -94,10 +118,10 @@ def make_plan(
 
 
 def _make_control(
-    pipeline: Pipeline, prompt: str, trajectory: Trajectory, settings: SamplingSettings, h: int, w: int
-) -> AttentionControl | TrailBlazerControl:
+    pipeline: Parts, prompt: str, trajectory: Trajectory, settings: SamplingSettings, h: int, w: int
+) -> Control:
     """Masks, or TrailBlazer's edit, for latents of h x w cells."""
-    words = torch.stack([pipeline.text_encoder.subject_tokens(prompt, subject) for subject in trajectory.subjects])
+    words = _subject_words(pipeline.text_encoder, prompt, trajectory.subjects, settings.subject_words)
     if settings.steer == "edit":
         tokens = edited_tokens(words, prompt, settings.trailing)
         return TrailBlazerControl(trajectory.boxes, tokens, strengthen=settings.strengthen, weaken=settings.weaken)
@@ -115,9 +139,22 @@ def _make_control(
     )
 
 
+def _subject_words(text_encoder: Any, prompt: str, subjects: Sequence[str], rule: str) -> Tensor:
+    """M_y, bool (K, L): the places of each subject's phrase; by the rule "ids" also those of its single tokens.
+
+    Peekaboo's code, whose rule that is, has one subject. Of several, each gets the tokens that no other has as well,
+    and in every phrase its own subject's words: "a red ball and a red cross" keeps two subjects apart.
+    """
+    phrases = torch.stack([text_encoder.subject_tokens(prompt, subject) for subject in subjects])
+    if rule == "phrase":
+        return phrases
+    ids = torch.stack([text_encoder.tokens_alike(prompt, subject) for subject in subjects])
+    return phrases | (ids & (ids.sum(0) == 1))
+
+
 @torch.no_grad()  # the sampler lifts it where the temporal prior needs a gradient
 def generate(
-    pipeline: Pipeline,
+    pipeline: Parts,
     prompt: str | None = None,
     trajectory: Trajectory | None = None,
     settings: SamplingSettings | None = None,
@@ -154,8 +191,7 @@ def generate(
     text = pipeline.text_encoder.encode([negative_prompt, plan.prompt])  # (2, L, D), the guidance halves
     encoded = time.perf_counter()
 
-    how = {"prior_gradient": plan.settings.prior_gradient, "sequential": sequential_guidance}
-    denoise = make_denoise(pipeline.unet, text, plan.control, **how)
+    denoise = make_denoise(pipeline.unet, text, plan.control, sequential=sequential_guidance)
     state = first
     with off_device([pipeline.vae, pipeline.text_encoder.model], first.z.device) if offload else nullcontext():
         for state in sample(denoise, pipeline.schedule, first, plan.settings, plan.boxes):

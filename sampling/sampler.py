@@ -1,12 +1,11 @@
 """Algorithm 1: diffusion sampling with Temporal Intrinsic Denoising, as a generator over an explicit state.
 
-The sampler knows no network: `denoise(z, t, frozen)` predicts noise for latents z (B, C, F, H, W) at timestep t and
-returns (eps_uncond, eps_text); `frozen` tells it to mask its attention. Everything outside it is float32.
+No network is named here: whatever predicts the noise is handed in as `denoise`. Everything outside it is float32.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -19,7 +18,26 @@ from sampling.guidance import classifier_free, score, unit_norm
 from sampling.schedule import NoiseSchedule
 from sampling.settings import SamplingSettings
 
-Denoise = Callable[[Tensor, int, bool], tuple[Tensor, Tensor]]
+
+class Denoise(Protocol):
+    """denoise(z, t, frozen) -> (eps_uncond, eps_text), the noise in latents z (B, C, F, H, W) at timestep t.
+
+    frozen: mask the network's attention
+    """
+
+    def __call__(self, z: Tensor, t: int, frozen: bool, /) -> tuple[Tensor, Tensor]: ...
+
+
+@runtime_checkable
+class Differentiable(Denoise, Protocol):
+    """A denoise that is told where a gradient is wanted, so as to keep no more for it than it needs.
+
+    through: "unet", both halves of the result as functions of z; "text-half", eps_text alone. Any other denoise
+    is called as always where a gradient is wanted, and autograd keeps what it keeps.
+    """
+
+    def differentiable(self, z: Tensor, t: int, frozen: bool, through: str) -> tuple[Tensor, Tensor]: ...
+
 
 STREAMS = ("latent", "refinement", "ddim")
 # The prior's gradient has an rms of 1e-5 to 1e-4, and less inside a network: float16 would round much of it to zero.
@@ -101,9 +119,11 @@ def sample(
         terms = []
 
         for m in range(settings.iterations if refined else 0):  # 3: for m = 1 to M do
-            G_g, G_p = gradients(denoise, z, t, frozen, alpha_bar, settings, boxes)  # 4, 5: one call for both
+            G_g, G_p, _ = gradients(denoise, z, t, frozen, alpha_bar, settings, boxes)  # 4, 5: one call for both
             noise = state.streams.draw("refinement", shape, step, m).to(z)
-            z = intrinsic_step(z, G_p, G_g, eta_l, eta_k, settings.c_g, noise)  # 6: Eq. 2
+            z = intrinsic_step(  # 6: Eq. 2
+                z, prior_gradient=G_g, score=G_p, eta_l=eta_l, eta_k=eta_k, c_g=settings.c_g, noise=noise
+            )
             terms.append(torch.stack([_rms(eta_l * settings.c_g * G_g), _rms(eta_l * G_p), _rms(eta_k * noise)]))
         # 7: end for
 
@@ -128,35 +148,44 @@ def gradients(
     alpha_bar: Tensor,
     settings: SamplingSettings,
     boxes: Tensor | None,
-) -> tuple[Tensor, Tensor]:
-    """Lines 4 and 5 of Algorithm 1: G_g = grad_z tau(b, z0_hat(z)) and G_p = grad_z log p_t(z | y, b), like z.
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Lines 4 and 5 of Algorithm 1: G_g = grad_z tau(b, z0_hat(z)), G_p = grad_z log p_t(z | y, b), and z0_hat, like z.
 
-    c_g comes in with Eq. 2; where it is 0, or without boxes, G_g is zero and costs no gradient.
     z0_hat(z) is, for `settings.prior_gradient`, the clean estimate of
-        "unet"         the guided eps, differentiated through both halves of the network;
+        "unet"       the guided eps, differentiated through both halves of the network;
         "text-half"  eps_text, differentiated through the text half, so that no guidance scale enters;
-        "tweedie"     the guided eps held constant, so that no backward pass enters the network.
+        "tweedie"    the guided eps held constant, so that no backward pass enters the network.
+    G_g without c_g: that comes in with Eq. 2. Where it is 0, or without boxes, G_g is zero and costs no gradient.
+
+    Line 4 alone runs with gradients, for it alone is one: from z through the network (but for "tweedie") to tau. Line 5
+    is a prediction that the same call has made, lines 6 and 8 are sums of what is there, and line 8's call of the
+    network is not differentiated: nothing after a step looks back through it.
     """
     if boxes is None or settings.c_g == 0:
-        return torch.zeros_like(z), score(_guided(*_predict(denoise, z, t, frozen), settings), alpha_bar)
+        eps = _guided(*_predict(denoise, z, t, frozen), settings)
+        return torch.zeros_like(z), score(eps, alpha_bar), predict_clean(z, eps, alpha_bar)
 
     if torch.is_inference_mode_enabled():
         raise ValueError("the prior's gradient cannot be taken in torch.inference_mode, use torch.no_grad instead")
+    through = None if settings.prior_gradient == "tweedie" else settings.prior_gradient
     z = z.detach().requires_grad_()
-    with torch.set_grad_enabled(settings.prior_gradient != "tweedie"):
-        eps_uncond, eps_text = _predict(denoise, z, t, frozen)
+    with torch.set_grad_enabled(through is not None):
+        eps_uncond, eps_text = _predict(denoise, z, t, frozen, through)
         eps = _guided(eps_uncond, eps_text, settings)
     with torch.enable_grad():
-        z0 = predict_clean(z, eps_text if settings.prior_gradient == "text-half" else eps, alpha_bar)
+        z0 = predict_clean(z, eps_text if through == "text-half" else eps, alpha_bar)
         tau = temporal_consistency(z0, boxes)  # (B,)
         (G_g,) = torch.autograd.grad(TAU_SCALE * tau.sum(), z)  # a sum, for the videos do not touch each other
     G_g = G_g / TAU_SCALE
-    return unit_norm(G_g) if settings.unit_gradient else G_g, score(eps.detach(), alpha_bar)
+    return unit_norm(G_g) if settings.unit_gradient else G_g, score(eps.detach(), alpha_bar), z0.detach()
 
 
-def _predict(denoise: Denoise, z: Tensor, t: int, frozen: bool) -> tuple[Tensor, Tensor]:
-    """(eps_uncond, eps_text) in z's precision, whatever the network's."""
-    eps_uncond, eps_text = denoise(z, t, frozen)
+def _predict(denoise: Denoise, z: Tensor, t: int, frozen: bool, through: str | None = None) -> tuple[Tensor, Tensor]:
+    """(eps_uncond, eps_text) in z's precision, whatever the network's; through: what is to be differentiated."""
+    if through is not None and isinstance(denoise, Differentiable):
+        eps_uncond, eps_text = denoise.differentiable(z, t, frozen, through)
+    else:
+        eps_uncond, eps_text = denoise(z, t, frozen)
     return eps_uncond.to(z.dtype), eps_text.to(z.dtype)
 
 

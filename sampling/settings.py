@@ -1,6 +1,8 @@
 """Every switch of a run under the paper's symbol, and the named methods of the paper's tables."""
 
-from dataclasses import dataclass, replace
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 # name: smallest and largest value; the largest are far beyond use, so that a slip of the keyboard is caught.
@@ -22,8 +24,9 @@ NUMBERS = {
 FLAGS = ("mask_normalization", "unit_gradient")
 CHOICES = {
     "steer": ("masks", "edit"),
-    "axis": ("joint", "channel"),
-    "matching_gradient": ("exact", "straight-through"),
+    "subject_words": ("phrase", "ids"),
+    "axis": ("channel", "joint"),
+    "matching_gradient": ("straight-through", "exact"),
     "grid": ("stride", "cover"),
     "start_token": ("hidden", "background"),
     "prior_gradient": ("unet", "text-half", "tweedie"),
@@ -33,12 +36,23 @@ SUBSETS = {
     "attention": ("self", "cross"),
     "normalize_in": ("self", "cross"),
 }
+# Former names and values of settings: a file that has one is refused, in a sentence that says the present one.
+FORMER = {
+    "control": "steer",
+    "normalize": "mask_normalization",
+    "gradient": "matching_gradient",
+    "normalize_gradient": "unit_gradient",
+    "up": "decoder",
+    "down": "encoder",
+    "full": "unet",
+    "conditional": "text-half",
+    "detached": "tweedie",
+}
 
 
 @dataclass(frozen=True)
 class SamplingSettings:
-    """One run. The defaults are the paper's full method: M, c_g and gamma as its longer version and supplement give
-    them, steps, guidance_scale and eta, which it does not give, as in the pipelines it builds on."""
+    """One run. The defaults are the paper's full method; `PRESETS["paper"]` says where each value comes from."""
 
     # Sampling
     steps: int = 50  # DDIM steps
@@ -50,12 +64,13 @@ class SamplingSettings:
     where: tuple[str, ...] = ("decoder",)  # blocks whose attention is masked; "temporal" adds temporal attention
     attention: tuple[str, ...] = ("self", "cross")  # kinds of spatial attention that are masked
     grid: str = "stride"  # how a mask reaches a coarser grid
+    subject_words: str = "phrase"  # a subject's tokens: where its phrase stands; "ids": wherever one of them stands
     start_token: str = "hidden"  # who sees the prompt's start token
     # Section 2.2, Mask Normalization
     mask_normalization: bool = True
     normalize_in: tuple[str, ...] = ("self", "cross")  # kinds of attention that are normalized
-    axis: str = "joint"  # "joint": one distribution a frame; "channel": one for each channel
-    matching_gradient: str = "exact"  # of the distribution matching
+    axis: str = "channel"  # one distribution for each channel of a frame; "joint": one for the whole frame
+    matching_gradient: str = "straight-through"  # of the distribution matching
     # Section 2.3, Temporal Intrinsic Denoising
     iterations: int = 2  # M; 0 leaves the refinement out
     c_g: float = 10_000.0  # strength of the temporal prior; 0 is Intrinsic Denoising
@@ -69,6 +84,16 @@ class SamplingSettings:
     weaken: float = 0.001  # c_w, what is left outside
     trailing: int = 15  # tokens after the prompt's that are edited with the subject's words
 
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> "SamplingSettings":
+        """From a file's names and values; what it leaves out has its default. ValueError for a name there is not."""
+        names = [field.name for field in fields(cls)]
+        for name in raw:
+            if name not in names:
+                known = f", which is now {FORMER[name]!r}" if name in FORMER else f"; known are {', '.join(names)}"
+                raise ValueError(f"settings has the unknown key {name!r}{known}")
+        return cls(**raw)
+
     def __post_init__(self) -> None:
         for name, (low, high) in COUNTS.items():
             value = getattr(self, name)
@@ -76,10 +101,10 @@ class SamplingSettings:
                 continue
             if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
                 raise ValueError(f"{name} must be an integer from {low} to {high}, got {value!r}")
-        for name, (low, high) in NUMBERS.items():
+        for name, (least, most) in NUMBERS.items():
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-                raise ValueError(f"{name} must be a number from {low} to {high:g}, got {value!r}")
+            if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
+                raise ValueError(f"{name} must be a number from {least} to {most:g}, got {value!r}")
         for name in FLAGS:
             value = getattr(self, name)
             if not isinstance(value, bool):
@@ -87,31 +112,41 @@ class SamplingSettings:
         for name, words in CHOICES.items():
             value = getattr(self, name)
             if not isinstance(value, str) or value not in words:
-                raise ValueError(f"{name} must be one of {', '.join(words)}, got {value!r}")
+                raise ValueError(f"{name} must be one of {', '.join(words)}, got {value!r}{_now([value])}")
         for name, words in SUBSETS.items():
             value = getattr(self, name)
             if not isinstance(value, tuple | list) or not value or any(word not in words for word in value):
-                raise ValueError(f"{name} must list one or more of {', '.join(words)}, got {value!r}")
+                now = _now(value) if isinstance(value, tuple | list) else ""
+                raise ValueError(f"{name} must list one or more of {', '.join(words)}, got {value!r}{now}")
             object.__setattr__(self, name, tuple(value))  # lists come from JSON; a tuple keeps the settings hashable
 
+
+def _now(words: Iterable[object]) -> str:
+    """What former words are called today; nothing for others."""
+    return "".join(f"; {word!r} is now {FORMER[word]!r}" for word in words if isinstance(word, str) and word in FORMER)
+
+
+# ---- The methods, switch by switch ---------------------------------------------------------------------------------
 
 MASK = {"steer": "masks"}
 NO_REFINEMENT = {"iterations": 0, "c_g": 0.0}
 
 # What each method says about a run; whatever it leaves open is the checkpoint's, or else the paper's, the defaults.
+# Steps, guidance_scale and eta are open in all but the last: two methods are compared under one sampler.
 PRESETS: dict[str, dict[str, Any]] = {
     "plain": {"frozen_steps": 0, "mask_normalization": False, **NO_REFINEMENT},
-    "peekaboo": {
+    "peekaboo": {  # its released code; the frozen steps are its command's default
         **MASK,
+        "frozen_steps": 2,
         "where": ("decoder", "mid", "temporal"),
         "attention": ("self", "cross"),
-        "frozen_steps": 2,
-        "start_token": "hidden",
         "grid": "stride",
+        "subject_words": "ids",
+        "start_token": "hidden",
         "mask_normalization": False,
         **NO_REFINEMENT,
     },
-    "trailblazer": {
+    "trailblazer": {  # its released code
         "steer": "edit",
         "frozen_steps": 5,
         "mask_normalization": False,
@@ -124,45 +159,85 @@ PRESETS: dict[str, dict[str, Any]] = {
     "mask-norm": {**MASK, "mask_normalization": True, **NO_REFINEMENT},
     "mask-norm+id": {**MASK, "mask_normalization": True, "c_g": 0.0},
     "full": {**MASK, "mask_normalization": True},  # c_g is the checkpoint's: it depends on the latents' size
-    "paper": {  # as published, whatever the checkpoint recommends
-        **MASK,
-        "where": ("decoder",),
-        "attention": ("self", "cross"),
-        "frozen_steps": 4,
-        "start_token": "hidden",
-        "grid": "stride",
-        "mask_normalization": True,
-        "normalize_in": ("self", "cross"),
-        "axis": "joint",
-        "matching_gradient": "exact",
-        "iterations": 2,
-        "c_g": 10_000.0,
-        "gamma": 0.05,
-        "refine_steps": None,
-        "prior_gradient": "unet",
-        "unit_gradient": False,
+    # Whatever the checkpoint recommends. Who says so: the paper; a summary of its longer version; the code of a work
+    # that it cites, where the paper is silent; or we do, where neither speaks or more than one reading is left.
+    "paper": {
+        "steps": 50,  # cited: the default of Peekaboo's command. A schedule that cannot serve them is an error
+        "guidance_scale": 9.0,  # cited: Peekaboo's and TrailBlazer's code leave it at diffusers' default
+        "eta": 0.0,  # cited: likewise
+        **MASK,  # paper, 2.1
+        "frozen_steps": 4,  # paper, 2.2: "the first four"
+        "where": ("decoder",),  # paper, 2.1; Peekaboo's code masks the mid block and temporal attention as well
+        "attention": ("self", "cross"),  # paper, 2.1: M_self and M_cross
+        "grid": "stride",  # cited: Peekaboo's code
+        "subject_words": "phrase",  # ours: M_y are the subject's own words; Peekaboo's code has "ids"
+        "start_token": "hidden",  # cited: Peekaboo's code, to which 2.1 adheres; its formula makes it background
+        "mask_normalization": True,  # paper, 2.2
+        "normalize_in": ("self", "cross"),  # paper, 2.2 as we read it: one formula for both masks
+        "axis": "channel",  # cited: EFDM's released function sorts each channel by itself
+        "matching_gradient": "straight-through",  # cited: the same function
+        "iterations": 2,  # summary
+        "c_g": 10_000.0,  # summary
+        "gamma": 0.05,  # summary
+        "refine_steps": None,  # paper, Algorithm 1: at every t
+        "prior_gradient": "unet",  # ours: grad_z tau(b, z0_hat(z)) to the letter, and z0_hat holds the U-Net
+        "unit_gradient": False,  # summary: normalized gradients were tried and given up
     },
 }
+# The rows of Table 1 and what they are made of; "full" is as the checkpoint recommends it, then with each gradient.
+METHODS = (*(m for m in PRESETS if m != "paper"), *(f"full[{g}]" for g in CHOICES["prior_gradient"]), "paper")
+
+
+def preset(name: str, base: SamplingSettings | None = None) -> SamplingSettings:
+    """The named method over `base`, which carries what the checkpoint recommends; without one, over the defaults.
+
+    One choice may follow in brackets, as in "mask-norm[joint]" or "full[tweedie]".
+    """
+    bracketed = re.fullmatch(r"(?P<method>.+)\[(?P<choice>.+)\]", name)
+    method = bracketed["method"] if bracketed else name
+    if method not in PRESETS:
+        raise ValueError(f"method must be one of {', '.join(PRESETS)}, got {method!r}")
+    settings = replace(SamplingSettings() if base is None else base, **PRESETS[method])
+    return replace(settings, **_setting_of(bracketed["choice"])) if bracketed else settings
+
+
+def _setting_of(choice: str) -> dict[str, Any]:
+    """The setting that a choice is of: no word is one of two."""
+    for name, words in CHOICES.items():
+        if choice in words:
+            return {name: choice}
+    choices = ", ".join(word for words in CHOICES.values() for word in words)
+    raise ValueError(f"what stands in brackets must be one of {choices}, got {choice!r}{_now([choice])}")
 
 
 def without_effect(settings: SamplingSettings) -> set[str]:
     """Names of settings that change nothing beside the others, such as c_g where nothing is refined."""
-    s, idle = settings, set()
-    if s.steer != "masks" or s.frozen_steps == 0:
-        idle |= {"where", "attention", "grid", "start_token", "normalize_in", "axis"}
-    elif not s.mask_normalization:
-        idle |= {"normalize_in", "axis"}
-    if s.iterations == 0 or s.refine_steps == 0:
-        idle |= {"c_g", "gamma", "refine_steps", "prior_gradient", "unit_gradient"}
-    elif s.c_g == 0:
-        idle |= {"prior_gradient", "unit_gradient"}
-    if s.steer != "edit" or s.frozen_steps == 0:
-        idle |= {"strengthen", "weaken", "trailing"}
-    return idle
-
-
-def preset(name: str, base: SamplingSettings | None = None) -> SamplingSettings:
-    """The named method over `base`, which carries what the checkpoint recommends; without one, over the defaults."""
-    if name not in PRESETS:
-        raise ValueError(f"method must be one of {', '.join(PRESETS)}, got {name!r}")
-    return replace(SamplingSettings() if base is None else base, **PRESETS[name])
+    s = settings
+    held = s.frozen_steps > 0
+    masked, edited = held and s.steer == "masks", held and s.steer == "edit"
+    normalized = masked and s.mask_normalization
+    some = not {*s.attention}.isdisjoint(s.normalize_in)  # of the masked attentions are normalized
+    refined = s.iterations > 0 and s.refine_steps != 0
+    guided = refined and s.gamma > 0 and s.c_g > 0
+    acts = {
+        "steer": held,
+        "where": masked,
+        "attention": masked,
+        "grid": masked,
+        "subject_words": edited or (masked and "cross" in s.attention),
+        "start_token": masked and "cross" in s.attention,
+        "mask_normalization": masked and some,
+        "normalize_in": normalized,
+        "axis": normalized and some,
+        "matching_gradient": normalized and some and guided and s.prior_gradient != "tweedie",
+        "iterations": s.refine_steps != 0 and s.gamma > 0,
+        "c_g": refined and s.gamma > 0,
+        "gamma": refined,
+        "refine_steps": s.iterations > 0 and s.gamma > 0,
+        "prior_gradient": guided,
+        "unit_gradient": guided,
+        "strengthen": edited,
+        "weaken": edited,
+        "trailing": edited,
+    }
+    return {name for name, acting in acts.items() if not acting}

@@ -52,6 +52,8 @@ class Words:
         words = ["<start>", *prompt.replace(",", " ,").split()]
         return torch.tensor([i < len(words) and words[i] in subject.split() for i in range(16)])
 
+    tokens_alike = subject_tokens
+
 
 @pytest.fixture
 def pipeline():

@@ -76,7 +76,7 @@ def agree(unet):
             gradient=settings.matching_gradient,
             normalize_in=settings.normalize_in,
         )
-        denoise = make_denoise(unet, text, control, prior_gradient=settings.prior_gradient)
+        denoise = make_denoise(unet, text, control)
         schedule = NoiseSchedule(1000, 0.00085, 0.012, "scaled_linear", steps_offset=1, set_alpha_to_one=False)
         ours = sample(denoise, schedule, State(0, first, Streams((SEED,))), settings, boxes)
 

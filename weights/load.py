@@ -67,13 +67,15 @@ class Defaults:
         check_letters("prompt", self.prompt or "")
         if not isinstance(self.settings, dict):
             raise ValueError(f"settings must be an object, got {self.settings!r}")
-        _known("settings", self.settings, SamplingSettings)
-        SamplingSettings(**self.settings)  # refuses values that cannot be used
+        SamplingSettings.from_dict(self.settings)  # refuses names and values that cannot be used
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> Defaults:
         """From the contents of a train_free.json; what it leaves out is Zeroscope's."""
-        _known("the file", raw, cls)
+        names = [f.name for f in fields(cls)]
+        for key in raw:
+            if key not in names:
+                raise ValueError(f"the file has the unknown key {key!r}; known are {', '.join(names)}")
         return cls(**raw)
 
 
@@ -219,10 +221,3 @@ def _read_defaults(folder: Path, downscale: int, schedule: NoiseSchedule) -> Def
         if "steps" in defaults.settings:
             schedule.timesteps(defaults.settings["steps"])
     return defaults
-
-
-def _known(where: str, values: Mapping[str, Any], cls: type) -> None:
-    names = [f.name for f in fields(cls)]
-    for key in values:
-        if key not in names:
-            raise ValueError(f"{where} has the unknown key {key!r}; known are {', '.join(names)}")

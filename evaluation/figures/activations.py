@@ -12,10 +12,11 @@ import numpy as np
 from torch import Tensor, nn
 
 from adaptation.trajectory import Trajectory
-from sampling.generate import Pipeline, generate
+from sampling.generate import generate
 from sampling.sampler import State
 from sampling.settings import SamplingSettings
 from storage import write_bytes
+from weights.load import Pipeline
 
 BASELINE = "plain"
 COLORS = {"plain": "tab:green", "mask": "tab:blue", "mask-norm": "tab:orange"}  # the paper's

@@ -11,9 +11,10 @@ from PIL import Image, ImageDraw, ImageFont
 
 from adaptation.trajectory import Trajectory
 from evaluation.figures.video import contact_sheet, draw_boxes, enlarge, write_mp4, write_png
-from sampling.generate import Pipeline, Result, generate
+from sampling.generate import Result, generate
 from sampling.settings import SamplingSettings
 from storage import write_bytes
+from weights.load import Pipeline
 
 COLUMNS = 8  # frames of a row in the picture
 GAP = 4  # white pixels between frames, and between rows
@@ -31,7 +32,7 @@ def run_methods(
 ) -> dict[str, Result]:
     """One video for each method, all from the same noise.
 
-    methods: label -> settings, see `sampling.methods.method_settings`
+    methods: label -> settings, see `sampling.generate.method_settings`
     known: results for this seed, prompt and options, made before; none of them is made again
     options: of `sampling.generate.generate`
     """

@@ -15,8 +15,9 @@ from adaptation.trajectory import Trajectory
 from evaluation.figures.compare import spread
 from evaluation.figures.video import COLORS, Color, write_png
 from model.config import DOWN_TYPES, UP_TYPES, UNetConfig
-from sampling.generate import Pipeline, make_plan
+from sampling.generate import make_plan
 from sampling.settings import SamplingSettings
+from weights.load import Pipeline
 
 FRAMES = 6  # shown at most
 TILE = 150  # pixels, the height of a grid's picture

@@ -19,9 +19,10 @@ from evaluation.extractors.protocols import Detector, Extractor, FrameFeatures, 
 from evaluation.extractors.stand_ins import ColourDetector, ColourScorer, ConvFrameFeatures, ConvVideoFeatures
 from evaluation.extractors.vjepa import VJepa2Features
 from evaluation.tables.store import Row, Store
-from sampling.generate import Pipeline, generate, make_plan
+from sampling.generate import generate, make_plan
 from sampling.sampler import NonFinite
 from storage import read_sealed, sha256, write_bytes, write_sealed
+from weights.load import Pipeline
 from weights.memory import check_memory
 from weights.train_tiny.world import COLORS, SHAPES
 

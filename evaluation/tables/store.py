@@ -26,9 +26,9 @@ import numpy as np
 
 from evaluation.benchmarks.items import Item, load_items, name_items, save_items
 from evaluation.figures.video import read_video, write_lossless
-from sampling.generate import Pipeline
 from sampling.settings import SamplingSettings
 from storage import read_json, read_sealed, sha256, write_bytes, write_sealed
+from weights.load import Pipeline
 
 T = TypeVar("T")
 
@@ -55,7 +55,7 @@ class Row:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Row:
         """From what `asdict` gives, also by way of JSON."""
-        return cls(**{**values, "settings": SamplingSettings(**values["settings"])})
+        return cls(**{**values, "settings": SamplingSettings.from_dict(values["settings"])})
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,12 @@ from torch import Tensor, nn
 from adaptation.attention_masks import AttentionControl
 from adaptation.trajectory import Trajectory
 from evaluation.figures.video import write_png
-from sampling.generate import Pipeline, make_plan, recommended, to_uint8
-from sampling.sampler import State, initial_state
+from sampling.denoise import make_denoise
+from sampling.generate import make_plan, recommended, to_uint8
+from sampling.sampler import Denoise, State, gradients, initial_state
 from sampling.settings import SamplingSettings
 from storage import write_bytes
+from weights.load import Pipeline
 
 # What is walked through where no file names other boxes.
 PROMPT, SUBJECT = "a red ball moving over the grass", "red ball"
@@ -49,10 +51,18 @@ class Walk:
         _, _, F, h, w = self.state.z.shape
         return {"frames": F, "height": h * cell, "width": w * cell}
 
-    def denoise(self, z: Tensor) -> tuple[Tensor, Tensor]:
+    @property
+    def denoise(self) -> Denoise:
+        """As the sampler is handed it."""
+        return make_denoise(self.pipeline.unet, self.text, self.control)
+
+    def predict(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """(eps_uncond, eps_text) under the masks: the first step is a frozen one."""
-        eps_uncond, eps_text = self.pipeline.unet(z, self.t, self.text, self.control).chunk(2)
-        return eps_uncond, eps_text
+        return self.denoise(z, self.t, True)
+
+    def gradients(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The sampler's own G_g, G_p and z0_hat, lines 4 and 5 of Algorithm 1."""
+        return gradients(self.denoise, z, self.t, True, self.alpha_bar, self.settings, self.trajectory.boxes)
 
     def draw_noise(self, m: int) -> Tensor:
         """eps_k of iteration m, like z."""

@@ -1,6 +1,6 @@
 """The sections of the walkthrough: each calls the equations of one part of the paper, prints, draws and returns them.
 
-All but `gradients` run under torch.no_grad; `walkthrough.py` calls them in order.
+All run under torch.no_grad; `__main__.py` calls them in order.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def masks(walk: Walk, book: Book) -> dict[tuple[int, int], tuple[Tensor, Tensor]
         f"M_self = M_v M_v^T + (1 - M_v)(1 - M_v)^T, {where(self_mask)}: cells see cells of their own side. M_cross "
         f"has the subject's words in place of the second M_v, {where(cross_mask)}. {where(to_grid)} brings M_v to each "
         f"grid. What is closed becomes minus infinity before the softmax. Masks act in the blocks: "
-        f"{', '.join(walk.settings.where)} (up = the decoder), in the first {walk.settings.frozen_steps} steps."
+        f"{', '.join(walk.settings.where)}, in the first {walk.settings.frozen_steps} steps."
     )
     book.write(table(*rows))
     write_masks(book.folder, walk.pipeline, walk.trajectory, walk.settings, **walk.size)
@@ -113,7 +113,7 @@ def mask_normalization(walk: Walk, book: Book) -> dict[str, tuple[Tensor, Tensor
         ("attention", "shape: 2 F, N, C", "variance of A_u", "of A_m", "normalized", "distance from the U-Net's own")
     ]
     for kind, attention in (("self", block.attn1), ("cross", block.attn2)):
-        (x, *text), masking, output = last_call(attention, lambda: walk.denoise(walk.state.z))
+        (x, *text), masking, output = last_call(attention, lambda: walk.predict(walk.state.z))
         source = text[0] if text else x
         q, k, v = attention.to_q(x), attention.to_k(source), attention.to_v(source)
 
@@ -146,7 +146,8 @@ def mask_normalization(walk: Walk, book: Book) -> dict[str, tuple[Tensor, Tensor
 def temporal_prior(walk: Walk, book: Book) -> tuple[Tensor, Tensor]:
     """G_g = grad tau (Eq. 1) and G_p = grad log p, lines 4 and 5 of Algorithm 1, both like z."""
     boxes, subject = walk.trajectory.boxes, walk.trajectory.subjects[0]
-    z0, tau, G_g, G_p = gradients(walk, walk.state.z)
+    G_g, G_p, z0 = walk.gradients(walk.state.z)
+    tau = temporal_consistency(z0, boxes)
     rho = consecutive_correlations(z0, boxes[0])[0]  # of the first subject, one for each pair of frames
     how = {
         "unet": "through the U-Net",
@@ -180,25 +181,12 @@ def temporal_prior(walk: Walk, book: Book) -> tuple[Tensor, Tensor]:
     return G_g, G_p
 
 
-def gradients(walk: Walk, z: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """z0_hat, tau (1,), G_g = grad_z tau(b, z0_hat) and G_p = grad_z log p_t(z | y, b), all but tau like z."""
-    z, through = z.detach().requires_grad_(), walk.settings.prior_gradient
-    with torch.set_grad_enabled(through != "tweedie"):
-        eps_uncond, eps_text = walk.denoise(z)
-        eps = classifier_free(eps_uncond, eps_text, walk.settings.guidance_scale)
-    with torch.enable_grad():
-        z0 = predict_clean(z, eps_text if through == "text-half" else eps, walk.alpha_bar)
-        tau = temporal_consistency(z0, walk.trajectory.boxes)
-        (G_g,) = torch.autograd.grad(tau.sum(), z)
-    return z0.detach(), tau.detach(), G_g, score(eps.detach(), walk.alpha_bar)
-
-
 def refinement(walk: Walk, book: Book, G_g: Tensor, G_p: Tensor) -> Tensor:
     """z_t^M, line 6 of Algorithm 1: the first of M iterations of Eq. 2 is shown, the others are done."""
     settings, z = walk.settings, walk.state.z
     eta_l, eta_k = step_sizes(settings.gamma, walk.alpha_bar)
-    noise = walk.draw_noise(0)
-    after = intrinsic_step(z, G_p, G_g, eta_l, eta_k, settings.c_g, noise)
+    sizes, noise = {"eta_l": eta_l, "eta_k": eta_k, "c_g": settings.c_g}, walk.draw_noise(0)
+    after = intrinsic_step(z, prior_gradient=G_g, score=G_p, **sizes, noise=noise)
     terms = {
         "eta_l c_g grad tau": eta_l * settings.c_g * G_g,
         "eta_l grad log p": eta_l * G_p,
@@ -232,8 +220,8 @@ def refinement(walk: Walk, book: Book, G_g: Tensor, G_p: Tensor) -> Tensor:
     caption = f"One iteration on channel 0 of frame {frame}, each panel with its own scale."
     book.show("4_refinement.png", caption, pictures.terms(panels))
     for m in range(1, settings.iterations):
-        _, _, G_g, G_p = gradients(walk, after)
-        after = intrinsic_step(after, G_p, G_g, eta_l, eta_k, settings.c_g, walk.draw_noise(m))
+        G_g, G_p, _ = walk.gradients(after)
+        after = intrinsic_step(after, prior_gradient=G_g, score=G_p, **sizes, noise=walk.draw_noise(m))
     return after
 
 
@@ -246,7 +234,7 @@ def denoising_step(walk: Walk, book: Book, z: Tensor) -> Tensor:
     alpha_bar_prev = schedule.previous(walk.t, settings.steps)
     (before, _), (after, eps) = clean_estimate(walk, walk.state.z), clean_estimate(walk, z)
     z_prev = ddim_step(z, eps, walk.alpha_bar, alpha_bar_prev)
-    own = next(sample(lambda z, t, frozen: walk.denoise(z), schedule, walk.state, settings, boxes)).z
+    own = next(sample(walk.denoise, schedule, walk.state, settings, boxes)).z
     book.write(
         f"## Algorithm 1, line 8: the DDIM step\n\n"
         f"After M = {settings.iterations} iterations the noise is predicted once more, and "
@@ -270,7 +258,7 @@ def denoising_step(walk: Walk, book: Book, z: Tensor) -> Tensor:
 
 def clean_estimate(walk: Walk, z: Tensor) -> tuple[Tensor, Tensor]:
     """z0_hat, and the guided eps that it comes from, like z."""
-    eps = classifier_free(*walk.denoise(z), walk.settings.guidance_scale)
+    eps = classifier_free(*walk.predict(z), walk.settings.guidance_scale)
     return predict_clean(z, eps, walk.alpha_bar), eps
 
 

@@ -89,14 +89,15 @@ class Case:
     def call(self, network: UNet3D, z: Tensor, text: Tensor, control: AttentionControl | None) -> None:
         """Run it; the prior's own few kilobytes are replaced by a sum of squares."""
         network.checkpoint_activations = self.checkpointed
-        gradient = self.prior_gradient or "unet"
-        denoise = make_denoise(network, text, control, prior_gradient=gradient, sequential=self.sequential)
-        with torch.set_grad_enabled(self.prior_gradient is not None):
-            z = z.detach().requires_grad_(self.prior_gradient is not None)
-            eps_uncond, eps_text = denoise(z, T, self.masked)
-            eps = eps_text if gradient == "text-half" else classifier_free(eps_uncond, eps_text, 9.0)
-            if self.prior_gradient is not None:
-                torch.autograd.grad(eps.float().square().sum(), z)
+        denoise = make_denoise(network, text, control, sequential=self.sequential)
+        if self.prior_gradient is None:
+            denoise(z, T, self.masked)
+            return
+        z = z.detach().requires_grad_()
+        eps_uncond, eps_text = denoise.differentiable(z, T, self.masked, self.prior_gradient)
+        with torch.enable_grad():
+            eps = eps_text if self.prior_gradient == "text-half" else classifier_free(eps_uncond, eps_text, 9.0)
+            torch.autograd.grad(eps.float().square().sum(), z)
 
 
 PLAIN = Case("plain")

@@ -82,12 +82,12 @@ def refine(args: argparse.Namespace) -> None:
 
     def iteration(prior_gradient: str, frozen: bool = False, checkpointed: bool = False) -> Call:
         settings = SamplingSettings(prior_gradient=prior_gradient)
-        denoise = make_denoise(network, text, control, prior_gradient=prior_gradient)
+        denoise = make_denoise(network, text, control)
         eta_l, eta_k = step_sizes(settings.gamma, alpha_bar)
 
         def call() -> None:
             network.checkpoint_activations = checkpointed
-            G_g, G_p = gradients(denoise, z, T, frozen, alpha_bar, settings, boxes)
+            G_g, G_p, _ = gradients(denoise, z, T, frozen, alpha_bar, settings, boxes)
             intrinsic_step(z, G_p, G_g, eta_l, eta_k, settings.c_g, noise)
             network.checkpoint_activations = False
 

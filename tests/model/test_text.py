@@ -126,6 +126,18 @@ def test_subjects_are_whole_words(echo):
         echo.subject_tokens("football", "foot")
 
 
+def test_tokens_alike_are_wherever_a_token_of_the_subject_is(echo):
+    def alike(prompt, subject):
+        return echo.tokens_alike(prompt, subject).nonzero().flatten().tolist()
+
+    # start a red ball over the red grass end
+    assert alike("a red ball over the red grass", "red ball") == [2, 3, 6]
+    assert alike("a red ball over the red grass", "ball") == [3]
+    assert alike("football ball", "ball") == [5, 6]  # start f o o t ball</w> ball</w>: a token, not a word
+    assert alike("a ball", "dog") == []
+    assert alike("red " * 11, "red") == [*range(1, 11)]  # 12 tokens: neither the start nor the end is the subject's
+
+
 def test_punctuation_ends_a_word(echo):
     assert positions(echo, "a ball!", "ball") == [2]
     assert positions(echo, "(ball)", "ball") == [2]

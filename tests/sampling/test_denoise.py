@@ -80,12 +80,15 @@ def test_gradients_are_those_of_the_guidance_batch(unet, latents, text, control,
     unet.double().checkpoint_activations = checkpointed
     settings, made = SamplingSettings(prior_gradient=prior_gradient), CONTROLS[control]()
 
+    def plain(z, t, frozen):  # one call, differentiated as a whole
+        return unet(z, t, text, made if frozen else None).chunk(2)
+
     def both(**how):
         return gradients(make_denoise(unet, text, made, **how), latents, 500, True, ALPHA_BAR, settings, BOXES)
 
-    expected = both()  # one call, differentiated as a whole
-    for how in ({"prior_gradient": prior_gradient}, {"prior_gradient": prior_gradient, "sequential": True}):
-        for one, other in zip(both(**how), expected, strict=True):
+    expected = gradients(plain, latents, 500, True, ALPHA_BAR, settings, BOXES)
+    for sequential in (False, True):
+        for one, other in zip(both(sequential=sequential), expected, strict=True):
             torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
     assert expected[0].abs().max() > 1e-5
 
@@ -105,11 +108,11 @@ def kept_bytes(kept):
         yield
 
 
-def kept_by(unet, denoise, z):
-    """Bytes that autograd keeps beside the weights after one call."""
+def kept_by(unet, predict, z):
+    """Bytes that autograd keeps beside the weights after predict(z)."""
     kept = {}
     with kept_bytes(kept):
-        outputs = denoise(z.clone().requires_grad_(), 500, False)  # alive, so that no address is used twice
+        outputs = predict(z.clone().requires_grad_())  # alive, so that no address is used twice
     weights = {p.untyped_storage().data_ptr() for p in unet.parameters()}
     del outputs
     return sum(size for address, size in kept.items() if address not in weights)
@@ -118,13 +121,15 @@ def kept_by(unet, denoise, z):
 def test_each_way_keeps_what_it_needs(unet, latents, text):
     """One half alone keeps less than the batch of two, and more than half of it: both share the layers before text."""
     unet.double()
-    batch = kept_by(unet, make_denoise(unet, text, None), latents)
-    half = kept_by(unet, lambda z, t, frozen: unet(z, t, text[1:]), latents)
-    conditional = kept_by(unet, make_denoise(unet, text, None, prior_gradient="text-half"), latents)
-    sequential = kept_by(unet, make_denoise(unet, text, None, sequential=True), latents)
+    together, apart = (make_denoise(unet, text, None, sequential=sequential) for sequential in (False, True))
+    batch = kept_by(unet, lambda z: together.differentiable(z, 500, False, "unet"), latents)
+    half = kept_by(unet, lambda z: unet(z, 500, text[1:]), latents)
+    conditional = kept_by(unet, lambda z: together.differentiable(z, 500, False, "text-half"), latents)
+    sequential = kept_by(unet, lambda z: apart.differentiable(z, 500, False, "unet"), latents)
     assert batch / 2 < half < 0.7 * batch
     assert conditional == half
     assert half <= sequential < 1.02 * half  # beside the second half, what the first is computed again from
+    assert kept_by(unet, lambda z: together(z, 500, False), latents) == 0  # no gradient is wanted
 
 
 @pytest.mark.parametrize(
@@ -141,7 +146,7 @@ def test_each_way_keeps_what_it_needs(unet, latents, text):
 def test_which_halves_are_run_and_differentiated(unet, latents, text, prior_gradient, sequential, halves):
     calls = []
     unet.double().register_forward_pre_hook(lambda _, args: calls.append((len(args[2]), torch.is_grad_enabled())))
-    denoise = make_denoise(unet, text, None, prior_gradient=prior_gradient, sequential=sequential)
+    denoise = make_denoise(unet, text, None, sequential=sequential)
     settings = SamplingSettings(prior_gradient=prior_gradient)
     with torch.no_grad():
         gradients(denoise, latents, 500, False, ALPHA_BAR, settings, BOXES)
@@ -154,9 +159,8 @@ def test_linear_layers_keep_nothing_for_their_weights(unet, latents, text):
     With requires_grad on the weights, each input is kept too, so that there is more.
     """
     unet.double()
-    denoise = make_denoise(unet, text, None)
-    frozen = kept_by(unet, denoise, latents)
-    assert frozen < 0.8 * kept_by(unet.requires_grad_(), denoise, latents)
+    frozen = kept_by(unet, lambda z: unet(z, 500, text), latents)
+    assert frozen < 0.8 * kept_by(unet.requires_grad_(), lambda z: unet(z, 500, text), latents)
     layer, x, kept = nn.Linear(3, 5).requires_grad_(False), torch.randn(2, 3, requires_grad=True), {}
     with kept_bytes(kept):
         layer(x)

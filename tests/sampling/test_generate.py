@@ -38,6 +38,8 @@ class Words:
         words = ["<start>", *prompt.split(), *["<pad>"] * 8][:8]
         return torch.tensor([word in subject.split() for word in words])
 
+    tokens_alike = subject_tokens
+
 
 @pytest.fixture
 def pipeline(networks, schedule):
@@ -100,8 +102,8 @@ def test_masks_reach_the_network_in_frozen_steps_alone(pipeline):
         ("attention", ("cross",)),
         ("grid", "cover"),
         ("start_token", "background"),
-        ("axis", "channel"),
-        ("matching_gradient", "straight-through"),
+        ("axis", "joint"),
+        ("matching_gradient", "exact"),
         ("normalize_in", ("self",)),
     ],
 )
@@ -128,6 +130,30 @@ def test_several_subjects_each_have_their_words(pipeline):
     control = make_plan(pipeline, None, Trajectory(boxes, ["red ball", "blue box"], prompt), TWO).control
     assert control.tokens.int().tolist() == [[0, 1, 1, 0, 0, 0, 0, 0], [0, 0, 0, 0, 1, 1, 0, 0]]
     assert control.regions[:, 0, 0].int().tolist() == [[1] * 4 + [0] * 4, [0] * 4 + [1] * 4]
+
+
+def test_peekaboo_takes_every_token_that_the_subject_has(pipeline):
+    """<start> a red ball and a red cross: the phrase is at 2 and 3, and another "red" at 6."""
+    prompt = "a red ball and a red cross"
+    pipeline.text_encoder.subject_tokens = lambda prompt, subject: torch.tensor([0, 0, 1, 1, 0, 0, 0, 0]).bool()
+    ball = replace(BALL, prompt=prompt)
+    marked = {
+        name: make_plan(pipeline, None, ball, preset(name, TWO)).control.tokens.int().tolist()
+        for name in ("peekaboo", "mask", "paper")
+    }
+    assert marked["peekaboo"] == [[0, 0, 1, 1, 0, 0, 1, 0]]
+    assert marked["mask"] == marked["paper"] == [[0, 0, 1, 1, 0, 0, 0, 0]]
+
+
+def test_a_token_of_two_subjects_is_that_of_the_phrase_where_it_stands(pipeline):
+    """<start> red ball and red cross near ball: both subjects have "red", which stays where its phrase is; the second
+    "ball" is the ball's alone."""
+    phrases = {"red ball": [0, 1, 1, 0, 0, 0, 0, 0], "red cross": [0, 0, 0, 0, 1, 1, 0, 0]}
+    pipeline.text_encoder.subject_tokens = lambda prompt, subject: torch.tensor(phrases[subject]).bool()
+    boxes = torch.tensor([[[0.0, 0, 0.5, 1]] * 3, [[0.5, 0, 1, 1]] * 3])
+    two = Trajectory(boxes, [*phrases], "red ball and red cross near ball")
+    control = make_plan(pipeline, None, two, preset("peekaboo", TWO)).control
+    assert control.tokens.int().tolist() == [[0, 1, 1, 0, 0, 0, 0, 1], [0, 0, 0, 0, 1, 1, 0, 0]]
 
 
 def test_a_seed_means_one_video(pipeline):

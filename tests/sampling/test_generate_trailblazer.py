@@ -48,6 +48,8 @@ class Words:
         words = ["<start>", *prompt.split(), *["<pad>"] * 12][:12]
         return torch.tensor([word in subject.split() for word in words])
 
+    tokens_alike = subject_tokens
+
 
 @pytest.fixture
 def pipeline(schedule):

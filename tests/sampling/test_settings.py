@@ -1,11 +1,12 @@
 """The settings' ranges, and the presets against the table of methods."""
 
 import json
-from dataclasses import FrozenInstanceError, asdict, replace
+import re
+from dataclasses import FrozenInstanceError, asdict, fields, replace
 
 import pytest
 
-from sampling.settings import PRESETS, SamplingSettings, preset
+from sampling.settings import CHOICES, METHODS, PRESETS, SamplingSettings, preset
 
 # What a small checkpoint may recommend: all unlike the defaults.
 RECOMMENDED = SamplingSettings(
@@ -13,8 +14,10 @@ RECOMMENDED = SamplingSettings(
     guidance_scale=3.0,
     eta=0.1,
     where=("decoder", "mid"),
-    axis="channel",
+    axis="joint",
+    matching_gradient="exact",
     grid="cover",
+    subject_words="ids",
     c_g=60.0,
     gamma=0.1,
     refine_steps=8,
@@ -28,17 +31,31 @@ RECOMMENDED = SamplingSettings(
     trailing=4,
 )
 
-# method: where, frozen steps, start token, normalize, M, c_g; None is "as the checkpoint says"
+# method: where, frozen steps, start token, subject's words, normalize, axis, M, c_g, steps, guidance, eta;
+# None is "as the checkpoint says"
 TABLE = {
-    "plain": (None, 0, None, False, 0, 0),
-    "peekaboo": (("decoder", "mid", "temporal"), 2, "hidden", False, 0, 0),
-    "trailblazer": (None, 5, None, False, 0, 0),
-    "mask": (None, None, None, False, 0, 0),
-    "mask-norm": (None, None, None, True, 0, 0),
-    "mask-norm+id": (None, None, None, True, None, 0),
-    "full": (None, None, None, True, None, None),
-    "paper": (("decoder",), 4, "hidden", True, 2, 10_000),
+    "plain": (None, 0, None, None, False, None, 0, 0, None, None, None),
+    "peekaboo": (("decoder", "mid", "temporal"), 2, "hidden", "ids", False, None, 0, 0, None, None, None),
+    "trailblazer": (None, 5, None, None, False, None, 0, 0, None, None, None),
+    "mask": (None, None, None, None, False, None, 0, 0, None, None, None),
+    "mask-norm": (None, None, None, None, True, None, 0, 0, None, None, None),
+    "mask-norm+id": (None, None, None, None, True, None, None, 0, None, None, None),
+    "full": (None, None, None, None, True, None, None, None, None, None, None),
+    "paper": (("decoder",), 4, "hidden", "phrase", True, "channel", 2, 10_000, 50, 9, 0),
 }
+COLUMNS = (
+    "where",
+    "frozen_steps",
+    "start_token",
+    "subject_words",
+    "mask_normalization",
+    "axis",
+    "iterations",
+    "c_g",
+    "steps",
+    "guidance_scale",
+    "eta",
+)
 
 
 def test_every_method_has_a_preset():
@@ -48,8 +65,7 @@ def test_every_method_has_a_preset():
 @pytest.mark.parametrize("name", TABLE)
 def test_presets_are_the_table(name):
     settings = preset(name, RECOMMENDED)
-    columns = ("where", "frozen_steps", "start_token", "mask_normalization", "iterations", "c_g")
-    for column, expected in zip(columns, TABLE[name], strict=True):
+    for column, expected in zip(COLUMNS, TABLE[name], strict=True):
         expected = getattr(RECOMMENDED, column) if expected is None else expected
         assert getattr(settings, column) == expected, column
     assert settings.attention == ("self", "cross")
@@ -61,25 +77,13 @@ def test_over_the_defaults_masks_are_the_papers(name):
     assert (settings.where, settings.frozen_steps, settings.start_token) == (("decoder",), 4, "hidden")
 
 
-@pytest.mark.parametrize("name", TABLE)
-def test_what_the_paper_leaves_open_is_the_checkpoints(name):
-    settings = preset(name, RECOMMENDED)
-    assert (settings.steps, settings.guidance_scale, settings.eta) == (25, 3.0, 0.1)
-
-
-def test_full_takes_recommended_values_and_paper_does_not():
-    names = ("c_g", "gamma", "refine_steps", "prior_gradient", "axis", "grid", "normalize_in")
-    full, paper = preset("full", RECOMMENDED), preset("paper", RECOMMENDED)
-    assert [getattr(full, name) for name in names] == [60.0, 0.1, 8, "tweedie", "channel", "cover", ("self",)]
-    assert [getattr(paper, name) for name in names] == [
-        10_000,
-        0.05,
-        None,
-        "unet",
-        "joint",
-        "stride",
-        ("self", "cross"),
-    ]
+def test_full_is_the_checkpoints_and_paper_pins_all_but_what_it_does_not_use():
+    edit = {"strengthen", "weaken", "trailing"}
+    assert preset("full", RECOMMENDED) == RECOMMENDED
+    assert set(PRESETS["paper"]) == {field.name for field in fields(SamplingSettings)} - edit
+    assert preset("paper", RECOMMENDED) == replace(
+        preset("paper"), **{name: getattr(RECOMMENDED, name) for name in edit}
+    )
 
 
 def test_trailblazer_takes_its_own_values_and_edits_attention_alone():
@@ -99,6 +103,53 @@ def test_without_a_checkpoint_full_is_the_paper_and_the_default():
     assert preset("full") == preset("paper") == SamplingSettings()
 
 
+def test_the_papers_values_one_by_one():
+    assert asdict(preset("paper")) == {
+        "steps": 50,
+        "guidance_scale": 9.0,
+        "eta": 0.0,
+        "steer": "masks",
+        "frozen_steps": 4,
+        "where": ("decoder",),
+        "attention": ("self", "cross"),
+        "grid": "stride",
+        "subject_words": "phrase",
+        "start_token": "hidden",
+        "mask_normalization": True,
+        "normalize_in": ("self", "cross"),
+        "axis": "channel",
+        "matching_gradient": "straight-through",
+        "iterations": 2,
+        "c_g": 10_000.0,
+        "gamma": 0.05,
+        "refine_steps": None,
+        "prior_gradient": "unet",
+        "unit_gradient": False,
+        "strengthen": 0.125,
+        "weaken": 0.001,
+        "trailing": 15,
+    }
+
+
+def test_brackets_choose_the_gradient():
+    assert preset("full[tweedie]", RECOMMENDED) == preset("full", RECOMMENDED)
+    assert preset("full[text-half]", RECOMMENDED) == replace(RECOMMENDED, prior_gradient="text-half")
+    assert {*METHODS} == {*PRESETS, "full[unet]", "full[text-half]", "full[tweedie]"}
+
+
+def test_brackets_may_hold_the_choice_of_any_setting():
+    assert preset("mask-norm[channel]", RECOMMENDED) == replace(preset("mask-norm", RECOMMENDED), axis="channel")
+    assert preset("mask[hidden]", RECOMMENDED) == replace(preset("mask", RECOMMENDED), start_token="hidden")
+    words = [word for choices in CHOICES.values() for word in choices]
+    assert len(set(words)) == len(words)  # so that a word alone says which setting is meant
+
+
+@pytest.mark.parametrize("name", ["fuller", "full[some]", "full[", "[full]", "fuller[full]", "full[unet][unet]"])
+def test_an_unknown_name_is_refused(name):
+    with pytest.raises(ValueError, match="must be one of"):
+        preset(name)
+
+
 def test_unknown_preset():
     with pytest.raises(ValueError, match=r"method must be one of plain, peekaboo, .* got 'boxdiff'"):
         preset("boxdiff")
@@ -107,6 +158,30 @@ def test_unknown_preset():
 def test_settings_survive_json():
     assert SamplingSettings(**json.loads(json.dumps(asdict(RECOMMENDED)))) == RECOMMENDED
     assert hash(SamplingSettings(where=["decoder", "mid"])) == hash(SamplingSettings(where=("decoder", "mid")))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("normalize", True, "settings has the unknown key 'normalize', which is now 'mask_normalization'"),
+        ("gradient", "exact", "settings has the unknown key 'gradient', which is now 'matching_gradient'"),
+        ("normalize_gradient", False, "'normalize_gradient', which is now 'unit_gradient'"),
+        ("control", "masks", "'control', which is now 'steer'"),
+        ("where", ["up", "mid", "down"], "; 'up' is now 'decoder'; 'down' is now 'encoder'"),
+        ("prior_gradient", "full", "; 'full' is now 'unet'"),
+        ("prior_gradient", "conditional", "; 'conditional' is now 'text-half'"),
+        ("prior_gradient", "detached", "; 'detached' is now 'tweedie'"),
+        ("colour", 1, "settings has the unknown key 'colour'; known are steps, guidance_scale"),
+    ],
+)
+def test_former_names_are_refused_with_the_present_one(name, value, sentence):
+    with pytest.raises(ValueError, match=re.escape(sentence)):
+        SamplingSettings.from_dict({name: value})
+
+
+def test_a_dictionary_is_read_as_the_settings_it_names():
+    assert SamplingSettings.from_dict(asdict(RECOMMENDED)) == RECOMMENDED
+    assert SamplingSettings.from_dict({"where": ["mid"], "c_g": 3}) == SamplingSettings(where=("mid",), c_g=3)
 
 
 def test_settings_are_frozen():
@@ -133,6 +208,7 @@ def test_settings_are_frozen():
         *[("unit_gradient", bad) for bad in (1, None)],
         *[("axis", bad) for bad in ("frame", None, ["joint"])],
         ("matching_gradient", "none"),
+        ("subject_words", "words"),
         ("grid", "area"),
         ("start_token", "open"),
         *[("prior_gradient", bad) for bad in ("none", None)],

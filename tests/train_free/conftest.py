@@ -52,6 +52,8 @@ class Words:
         words = prompt.split()
         return torch.tensor([1 <= i <= len(words) and words[i - 1] in subject.split() for i in range(8)])
 
+    tokens_alike = subject_tokens
+
 
 def small_pipeline() -> SimpleNamespace:
     return SimpleNamespace(

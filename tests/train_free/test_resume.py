@@ -217,8 +217,12 @@ def test_a_begun_json_with_any_byte_changed_or_missing_is_refused(half, refused)
 
 def test_a_run_of_another_version_is_refused(half, refused):
     begun = json.loads((half / "begun.json").read_text())
-    changes = ({"settings": {**begun["settings"], "old": 1}}, "settings of another version of this program")
-    for change, sentence in (changes, ({"threads": None}, "its begun.json has no threads")):
+    version = "is of another version of this program: settings has the unknown key "
+    for change, sentence in (
+        ({"settings": {**begun["settings"], "old": 1}}, f"{version}'old'; known are steps"),
+        ({"settings": {**begun["settings"], "normalize": True}}, f"{version}'normalize', which is now"),
+        ({"threads": None}, "its begun.json has no threads"),
+    ):
         content = {k: v for k, v in {**begun, **change}.items() if v is not None and k != "checksum"}
         unfinished.write_sealed(half / "begun.json", content)
         assert sentence in refused("--resume", str(half))

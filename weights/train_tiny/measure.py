@@ -68,7 +68,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     pipeline = load_pipeline(args.model)
-    own = SamplingSettings(**pipeline.defaults.settings)
+    own = SamplingSettings.from_dict(pipeline.defaults.settings)
     print(json.dumps({"vae": measure_vae(pipeline.vae)}), flush=True)
     for scale in args.guidance_scale or [own.guidance_scale]:
         settings = preset("plain", SamplingSettings(steps=args.steps, guidance_scale=scale))

@@ -17,7 +17,7 @@ from evaluation.figures.activations import (
     record_variance,
     write_activations,
 )
-from sampling.methods import method_settings
+from sampling.generate import method_settings
 
 THREE = ("plain", "mask", "mask-norm")
 

@@ -8,8 +8,7 @@ from PIL import Image
 
 from evaluation.figures.compare import draw_labels, draw_rows, run_methods, write_comparison
 from evaluation.figures.video import draw_boxes, enlarge
-from sampling.generate import generate
-from sampling.methods import method_settings
+from sampling.generate import generate, method_settings
 
 TWO = ("plain", "mask")
 

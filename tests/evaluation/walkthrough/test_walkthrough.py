@@ -119,7 +119,7 @@ def test_normalized_outputs_are_a_permutation_of_the_unmasked(walk, book):
 
 def test_tau_is_eq_1_of_the_clean_estimate(walk, book):
     G_g, G_p = walkthrough_sections.temporal_prior(walk, book)
-    eps_uncond, eps_text = walk.denoise(walk.state.z)
+    eps_uncond, eps_text = walk.predict(walk.state.z)
     eps = eps_uncond + walk.settings.guidance_scale * (eps_text - eps_uncond)
     tau = temporal_consistency(predict_clean(walk.state.z, eps, walk.alpha_bar), walk.trajectory.boxes).item()
     rho = [float(r) for r in cells(book, "rho of red ball")[0].split(", ")]
@@ -133,14 +133,14 @@ def test_tau_is_eq_1_of_the_clean_estimate(walk, book):
 def test_the_gradient_is_the_samplers(walk, book, through):
     """One whole step by the sections, by each gradient of the prior, is the sampler's step."""
     walk = replace(walk, settings=replace(walk.settings, prior_gradient=through, c_g=1000.0))
-    z = walkthrough_sections.refinement(walk, book, *walkthrough_sections.gradients(walk, walk.state.z)[2:])
+    z = walkthrough_sections.refinement(walk, book, *walk.gradients(walk.state.z)[:2])
     walkthrough_sections.denoising_step(walk, book, z)
     assert float(re.search(r"by at most (\S+)\.", book.parts[-3])[1]) < 1e-5
 
 
 def test_one_iteration_is_the_sum_of_its_terms(walk, book):
     walk = replace(walk, settings=replace(walk.settings, iterations=1, prior_gradient="tweedie", c_g=10.0))
-    G_g, G_p = walkthrough_sections.gradients(walk, walk.state.z)[2:]
+    G_g, G_p = walk.gradients(walk.state.z)[:2]
     after = walkthrough_sections.refinement(walk, book, G_g, G_p)
     eta_l, eta_k = 0.05 * (1 - walk.alpha_bar), (0.05 * 1.95 * (1 - walk.alpha_bar)) ** 0.5
     terms = [eta_l * walk.settings.c_g * G_g, eta_l * G_p, eta_k * walk.draw_noise(0)]
