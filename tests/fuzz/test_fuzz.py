@@ -104,7 +104,7 @@ def exit_otherwise(_):
     ],
 )
 def test_a_planted_fault_is_found(monkeypatch, fault, told):
-    monkeypatch.setattr(train_free, "check", fault)
+    monkeypatch.setattr(train_free, "make", fault)
     outcome = attempt(Case([]), limit=0.5)
     assert outcome.verdict == FAULT and told in outcome.told
 
@@ -133,7 +133,7 @@ def test_a_folder_that_is_not_finished_is_found(monkeypatch):
 
 
 def test_a_faulty_input_is_kept_so_that_it_can_be_repeated(monkeypatch):
-    monkeypatch.setattr(train_free, "check", crash)
+    monkeypatch.setattr(train_free, "make", crash)
     (fault,) = run.fuzz("trajectory files", seed=3, numbers=[7]).faults
     case, folder = run.draw("trajectory files", 3, 7), run.OUTPUT / "trajectory-files-3-7"
     assert run.draw("trajectory files", 3, 7) == case != run.draw("trajectory files", 4, 7)
