@@ -1,7 +1,7 @@
 """Attention masks from boxes and words (Section 2.1): who may attend to whom while a step is frozen."""
 
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 
 import torch
 from einops import einsum, rearrange, reduce
@@ -94,14 +94,15 @@ class AttentionControl:
 
     regions: Tensor
     tokens: Tensor
-    normalize: bool = field(default=False, kw_only=True)
-    where: Collection[str] = field(default=("decoder",), kw_only=True)
-    attention: Collection[str] = field(default=("self", "cross"), kw_only=True)
-    grid: str = field(default="stride", kw_only=True)
-    start_token: str = field(default="hidden", kw_only=True)
-    axis: str = field(default="channel", kw_only=True)
-    gradient: str = field(default="straight-through", kw_only=True)
-    normalize_in: Collection[str] = field(default=("self", "cross"), kw_only=True)
+    _: KW_ONLY
+    normalize: bool = False
+    where: Collection[str] = ("decoder",)
+    attention: Collection[str] = ("self", "cross")
+    grid: str = "stride"
+    start_token: str = "hidden"
+    axis: str = "channel"
+    gradient: str = "straight-through"
+    normalize_in: Collection[str] = ("self", "cross")
     _masks: dict[tuple[str, int, int], AttentionMask] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:

@@ -57,8 +57,13 @@ class AttentionMask:
         Every query is in exactly one group. A group's keys reach beyond the group where regions overlap: overlaps are
         not transitive.
         """
-        keys = self.key_labels.expand(len(self.query_labels), -1)
-        return [self._groups(*labels) for labels in zip(self.query_labels, keys, strict=True)]
+        return [
+            [
+                Group((queries == label).nonzero().squeeze(-1), self.open[label][keys].nonzero().squeeze(-1))
+                for label in queries.unique()
+            ]
+            for queries, keys in zip(self.query_labels, self.key_labels.expand(len(self.query_labels), -1), strict=True)
+        ]
 
     @cached_property
     def packs(self) -> list[Group]:
@@ -70,14 +75,7 @@ class AttentionMask:
         query_labels = self.query_labels.reshape(len(self.key_labels), -1)
         Q, X = query_labels.shape[1], self.key_labels.shape[1]
         sizes = defaultdict(list)
-        for s, labels in enumerate(zip(query_labels, self.key_labels, strict=True)):
-            for group in self._groups(*labels):
+        for s, groups in enumerate(AttentionMask(query_labels, self.key_labels, self.open).groups):
+            for group in groups:
                 sizes[len(group.queries), len(group.keys)].append((s * Q + group.queries, s * X + group.keys))
         return [Group(*map(torch.stack, zip(*groups, strict=True))) for groups in sizes.values()]
-
-    def _groups(self, queries: Tensor, keys: Tensor) -> list[Group]:
-        """The groups of one sequence, by the labels of its queries (Q,) and of its keys (X,)."""
-        return [
-            Group((queries == label).nonzero().squeeze(-1), self.open[label][keys].nonzero().squeeze(-1))
-            for label in queries.unique()
-        ]

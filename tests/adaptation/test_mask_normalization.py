@@ -164,6 +164,28 @@ def test_float32_sends_its_gradient_where_float64_does(dim, gradient):
     assert single[0] is double[0] is None or torch.equal(single[0], double[0])
 
 
+def efdm(content: torch.Tensor, style: torch.Tensor) -> torch.Tensor:
+    """What EFDM's released function computes of (..., n): the order of `content`, the values of `style`."""
+    ranks = content.argsort(dim=-1).argsort(dim=-1)
+    return content + (style.sort(dim=-1).values.gather(-1, ranks) - content.detach())
+
+
+def test_equals_the_function_that_the_paper_cites_but_not_in_the_papers_words():
+    """Values and gradients. Section 2.2 calls A_u the content and A_m the style: that gives A_m's distribution."""
+    upstream, made = normal(4, 50, 3, seed=2), []
+    for match in (
+        lambda a_m, a_u: match_distribution(a_m, a_u, axis_dims("channel"), "straight-through"),
+        lambda a_m, a_u: efdm(content=a_m.mT, style=a_u.mT).mT,
+    ):
+        a_m, a_u = (normal(4, 50, 3, seed=s).requires_grad_() for s in (0, 1))  # (B F, N, C)
+        matched = match(a_m, a_u)
+        made.append((matched.detach(), *torch.autograd.grad(matched, (a_m, a_u), upstream)))
+    for ours, theirs in zip(*made, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-14)
+    as_worded = efdm(content=a_u.mT, style=a_m.mT).mT
+    torch.testing.assert_close(as_worded.sort(dim=1).values, a_m.sort(dim=1).values, rtol=0, atol=1e-14)
+
+
 @pytest.mark.parametrize("dim", DIMS)
 def test_gradcheck_of_the_exact_gradient(dim):
     # Values at least 0.1 apart, so that a finite difference changes no rank.
