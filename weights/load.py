@@ -15,7 +15,7 @@ from torch import nn
 
 from adaptation.letters import check_letters
 from model.config import UNetConfig, VAEConfig
-from model.text import TextEncoder, build_text_model, read_tokenizer
+from model.text import TextEncoder
 from model.unet import UNet3D
 from model.vae import AutoencoderKL
 from sampling.schedule import NoiseSchedule
@@ -36,6 +36,7 @@ from weights.files import (
 )
 from weights.fill import fill, match
 from weights.hub import NAMES, find_checkpoint
+from weights.text import build_text_model, read_tokenizer
 
 BUILDERS = {
     "unet": lambda config: UNet3D(UNetConfig.from_dict(config)),

@@ -14,8 +14,8 @@ from torch.nn.functional import cosine_similarity
 
 from evaluation.extractors.pretrained import Checkpoint, describe_resize, find, load_image_processor, load_model
 from evaluation.extractors.protocols import MIN_SCORE, MOST, Box, batches
-from model.text import read_tokenizer
 from weights.files import blame
+from weights.text import read_tokenizer
 
 OWL = "google/owlvit-large-patch14"
 CLIP = "openai/clip-vit-base-patch16"

@@ -10,7 +10,8 @@ import torch
 
 from adaptation.trajectory import Trajectory, interpolate_keyframes
 from app.draw import write_draw_page
-from model.text import TextEncoder, read_tokenizer
+from model.text import TextEncoder
+from weights.text import read_tokenizer
 
 ROOT = Path(__file__).parents[2]
 

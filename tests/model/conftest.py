@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from model.text import TextEncoder, read_tokenizer
+from model.text import TextEncoder
+from weights.text import read_tokenizer
 from weights.train_tiny import tokenizer as tiny_tokenizer
 
 

@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange
 
-from model.text import TextEncoder, build_text_model, read_tokenizer
+from model.text import TextEncoder
+from weights.text import build_text_model, read_tokenizer
 
 LENGTH = 12
 CONFIG = {

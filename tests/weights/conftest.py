@@ -10,11 +10,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from model.config import UNetConfig, VAEConfig
-from model.text import build_text_model
 from model.unet import UNet3D
 from model.vae import AutoencoderKL
 from tests.hub import hub  # noqa: F401  (a fixture)
 from weights.files import CheckpointError
+from weights.text import build_text_model
 from weights.train_tiny import tokenizer
 
 LENGTH = 16

@@ -13,8 +13,9 @@ from adaptation.trajectory import Trajectory
 from evaluation.figures.masks_picture import attention_grids, draw_masks, pixel_classes, token_words, write_masks
 from evaluation.figures.video import COLORS
 from model.config import UNetConfig
-from model.text import TextEncoder, read_tokenizer
+from model.text import TextEncoder
 from sampling.settings import preset
+from weights.text import read_tokenizer
 
 TINY = Path(__file__).parents[3] / "weights" / "tiny"
 
