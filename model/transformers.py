@@ -106,8 +106,8 @@ class TemporalTransformer(Transformer):
     """Tokens are the frames of one cell; the GroupNorm sees all frames of a video jointly. No text, no positions:
     the order of frames is known from the temporal convolutions alone."""
 
-    def forward(self, x: Tensor, frames: int, where: str, control: Control | None = None) -> Tensor:
-        """(B F, C, h, w) -> the same shape."""
+    def forward(self, x: Tensor, frames: int, where: str = "", control: Control | None = None) -> Tensor:
+        """(B F, C, h, w) -> the same shape. where: the block, of which a control asks; transformer_in is in none."""
         h, w = x.shape[2:]
         video = rearrange(x, "(b f) c h w -> b c f (h w)", f=frames)
         tokens = self.proj_in(rearrange(self.norm(video), "b c f p -> (b p) f c"))  # (B N, F, C)

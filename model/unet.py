@@ -1,7 +1,7 @@
 """The 3-D U-Net of ModelScope and Zeroscope: 2-D blocks a frame, each followed by its temporal twin.
 
-A forward pass reads as a table: conv_in, transformer_in, down blocks, mid block, up blocks, conv_out. Parameter names
-are exactly the checkpoint's, so loading renames nothing.
+A forward pass reads as a table: conv_in, transformer_in, encoder, mid, decoder, conv_out. Parameter names are exactly
+the checkpoint's, so loading renames nothing: there the encoder is down_blocks and the decoder up_blocks.
 """
 
 from __future__ import annotations
@@ -50,7 +50,11 @@ class Block3D(nn.Module):
     def forward(
         self, i: int, x: Tensor, time: Tensor, text: Tensor, frames: int, copies: int, control: Control | None
     ) -> Tensor:
-        """Layer i: x (B F, C, h, w) -> (copies B F, C', h, w) where the block attends, else (B F, C', h, w)."""
+        """Layer i, x (g B F, C, h, w) -> (G B F, C', h, w) where the block attends, else (g B F, C', h, w).
+
+        time (B, 4 C0), text (G B, L, D). g = 1 until x first meets the text, where `copies` = G parts the guidance
+        halves; from then on g = G and `copies` = 1.
+        """
         x = self.convolve(i, x, time, frames)
         if self.attends:
             x = self.attentions[i](x, text, copies, self.where, control)
@@ -58,7 +62,7 @@ class Block3D(nn.Module):
         return x
 
     def convolve(self, i: int, x: Tensor, time: Tensor, frames: int) -> Tensor:
-        """ResNet block and temporal convolution of layer i: (B F, C, h, w) -> (B F, C', h, w)."""
+        """ResNet block and temporal convolution of layer i: (g B F, C, h, w) -> (g B F, C', h, w)."""
         return self.temp_convs[i](self.resnets[i](x, time, frames), frames)
 
 
@@ -114,24 +118,24 @@ class UNet3D(nn.Module):
         """
         self._check(z, text)
         G, frames, dtype = len(text) // len(z), z.shape[2], self.conv_in.weight.dtype
-        copies = G  # to be made of x where it next meets the text: one x stands for all G halves until they part there
+        copies = G  # of x, to be made where it next meets the text: one x stands for all G halves until they part
         if isinstance(control, TrailBlazerControl):
             control = replace(control, videos=len(z))
         x = rearrange(z.to(dtype), "b c f h w -> (b f) c h w").contiguous(memory_format=torch.channels_last)
-        text = text.to(dtype)
+        text = text.to(dtype)  # (G B, L, D)
         t = torch.as_tensor(t, device=z.device).expand(z.shape[0])
         time = self.time_embedding(timestep_embedding(t, self.config.block_out_channels[0]).to(dtype))  # (B, 4 C0)
 
-        x = self.conv_in(x)
-        x = self._run(self.transformer_in, x, frames, "encoder")  # never masked: no control is handed to it
+        x = self.conv_in(x)  # (B F, C0, H, W)
+        x = self._run(self.transformer_in, x, frames)  # never masked: no control is handed to it
         skips = [x]
         for block in cast(Iterable[Block3D], self.down_blocks):
             for i in range(self.config.layers_per_block):
-                x = self._run(block, i, x, time, text, frames, copies, control)
+                x = self._run(block, i, x, time, text, frames, copies, control)  # (g B F, C, h, w)
                 copies = 1 if block.attends else copies
                 skips.append(x)
             if hasattr(block, "downsamplers"):
-                x = block.downsamplers[0](x)  # (G B F, C, h, w) -> (G B F, C, h / 2, w / 2)
+                x = block.downsamplers[0](x)  # (g B F, C, h / 2, w / 2), odd sizes rounded up
                 skips.append(x)
 
         x = self._run(self.mid_block, 0, x, time, text, frames, copies, control)  # (G B F, C, h, w)
@@ -141,11 +145,11 @@ class UNet3D(nn.Module):
             for i in range(self.config.layers_per_block + 1):
                 skip = skips.pop()
                 if len(skip) < len(x):  # made before the halves parted
-                    skip = skip.repeat(G, 1, 1, 1)
+                    skip = skip.repeat(G, 1, 1, 1)  # (G B F, C, h, w)
                 given = i, torch.cat([x, skip], dim=1), time, text, frames, 1, control
                 x = self._run(block, *given) if skips else block(*given)  # the last is needed again at once
             if hasattr(block, "upsamplers"):
-                x = block.upsamplers[0](x, size=skips[-1].shape[2:])  # odd sizes: the skip decides
+                x = block.upsamplers[0](x, size=skips[-1].shape[2:])  # (G B F, C, 2 h, 2 w), or odd as the skip
 
         eps = self.conv_out(F.silu(self.conv_norm_out(x)))
         return rearrange(eps, "(b f) c h w -> b c f h w", f=frames)
