@@ -163,19 +163,25 @@ def build_parser() -> argparse.ArgumentParser:
         "evaluation.ablate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--model", default="tiny", help="a checkpoint of the tiny world")
+    add("--model", default="tiny", help="a checkpoint of the tiny world (%(default)s)")
     form(add)
     add("--tracks", default=32, type=count, metavar="N", help="box tracks in each split (32)")
     add("--methods", nargs="+", metavar="NAME", help=f"rows (all): {', '.join(METHODS)}")
-    add("--sweep", nargs="+", type=_sweep, metavar="NAME=V1,V2", help="settings to vary, over full unless --methods")
-    add("--base", choices=("checkpoint", "paper"), default="checkpoint", help="whose values count where a row has none")
-    add("--set", nargs="+", type=_setting, metavar="NAME=V", help="settings that count in place of the base's")
-    add("--first", default=0, type=int, metavar="N", help="number of the first track, to measure on others")
-    add("--split", nargs="+", choices=SPLITS, default=SPLITS)
-    add("--shard", type=shard, metavar="I/N", help="every N-th video only; under torchrun it is known")
-    add("--out", default=Path("docs/results"), type=Path, metavar="DIR")
-    add("--device", default="cpu", help="cuda: under torchrun, each worker has its own")
-    add("--threads", type=count, metavar="N", help="of this process")
+    add(
+        "--sweep",
+        nargs="+",
+        type=_sweep,
+        metavar="NAME=V1,V2",
+        help="settings to vary (none), over full unless --methods",
+    )
+    add("--base", choices=("checkpoint", "paper"), default="checkpoint", help="whose values rows have (%(default)s)")
+    add("--set", nargs="+", type=_setting, metavar="NAME=V", help="settings in place of the base's (none)")
+    add("--first", default=0, type=int, metavar="N", help="number of the first track (0)")
+    add("--split", nargs="+", choices=SPLITS, default=SPLITS, help="boxes that stay, or that move (both)")
+    add("--shard", type=shard, metavar="I/N", help="every N-th item only (all); under torchrun it is known")
+    add("--out", default=Path("docs/results"), type=Path, metavar="DIR", help="where all lies (%(default)s)")
+    add("--device", default="cpu", help="cuda: under torchrun, each worker has its own (%(default)s)")
+    add("--threads", type=count, metavar="N", help="of this process (torch's choice)")
     noise(add)
     memory(add)
     return parser

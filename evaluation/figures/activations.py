@@ -19,7 +19,7 @@ from storage import write_bytes
 from weights.load import Pipeline
 
 BASELINE = "plain"
-COLORS = {"plain": "tab:green", "mask": "tab:blue", "mask-norm": "tab:orange"}  # the paper's
+METHOD_COLORS = {"plain": "tab:green", "mask": "tab:blue", "mask-norm": "tab:orange"}  # the paper's
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def plot_activations(activations: Activations) -> bytes:
     for axes, (title, curves) in zip(figure.subplots(1, 2), panels, strict=True):
         axes.axvspan(0.5, activations.frozen_steps + 0.5, color="0.92", label="masked steps")
         for label, values in curves.items():
-            axes.plot(range(1, len(values) + 1), values, marker=".", color=COLORS.get(label), label=label)
+            axes.plot(range(1, len(values) + 1), values, marker=".", color=METHOD_COLORS.get(label), label=label)
         axes.set(title=title, xlabel="DDIM step")
         axes.legend()
     file = io.BytesIO()

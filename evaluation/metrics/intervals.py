@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-Array = np.ndarray
 Interval = tuple[float, float | None, float | None]  # a value and the ends of its interval, None = there are none
 
 LEVEL = 0.95
@@ -21,7 +20,7 @@ Z = NormalDist().inv_cdf((1 + LEVEL) / 2)  # standard errors from the middle to 
 GROUPS = 20  # of videos, left out one after the other; more would only take longer
 
 
-def mean_interval(values: Array, videos: Sequence[str]) -> Interval | None:
+def mean_interval(values: np.ndarray, videos: Sequence[str]) -> Interval | None:
     """Mean of T values and its interval by Student's t; None without a value, no ends from one video.
 
     With n_v values of sum s_v in video v, V videos, and n values in all:
@@ -47,7 +46,7 @@ def mean_interval(values: Array, videos: Sequence[str]) -> Interval | None:
     return mean, mean - half, mean + half
 
 
-def share_interval(chosen: Array, videos: Sequence[str]) -> Interval:
+def share_interval(chosen: np.ndarray, videos: Sequence[str]) -> Interval:
     """Share p of the chosen among T tracks and its interval by Wilson (1927), which holds near 0 and 1 as well:
 
         (p + z^2 / 2V -+ z sqrt(p (1 - p) / V + z^2 / 4V^2)) / (1 + z^2 / V)

@@ -17,8 +17,8 @@ from evaluation.benchmarks.items import Item
 from evaluation.extractors.owl_clip import clip_sim
 from evaluation.extractors.vjepa import read_all_features, read_features_of
 from evaluation.metrics.distribution import fid, jedi, kid, warn_of_few
-from evaluation.metrics.intervals import Array, Interval, distance_interval, mean_interval, share_interval
-from evaluation.metrics.tracking import judge_track, needed
+from evaluation.metrics.intervals import Interval, distance_interval, mean_interval, share_interval
+from evaluation.metrics.tracking import Array, judge_track, needed
 from evaluation.tables.making import FEATURES, Descriptions, read_measured
 from evaluation.tables.store import Row, Store
 

@@ -1,15 +1,19 @@
 """A small pipeline (tests/small.py), one video of it to make, and extractors that count."""
 
+import shutil
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from evaluation import asked
 from evaluation.benchmarks.items import make_item
 from evaluation.tables import making
 from evaluation.tables.making import Suite
 from evaluation.tables.store import Row, Store
 from sampling.generate import recommended
+from tests.evaluation.commands import EVERYTHING, evaluate
 from tests.hub import hub  # noqa: F401  (a fixture)
 from tests.small import ball, pipeline  # noqa: F401  (fixtures)
 
@@ -32,6 +36,35 @@ def store(tmp_path, item, row):
     store = Store(tmp_path / "evaluation")
     store.save([item], {"mask": row})
     return store
+
+
+@pytest.fixture
+def loaded(pipeline, monkeypatch, tmp_path):
+    """The small pipeline in its place, in an empty working folder, alone."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(asked, "load_pipeline", lambda *_: pipeline)
+    pipeline.defaults.prompt = "a red ball moving over the grass"  # it knows the tiny world
+    return pipeline
+
+
+@pytest.fixture(scope="session")
+def kept(tmp_path_factory):
+    """Where the result of the whole command is kept for all tests, with what it printed."""
+    return SimpleNamespace(folder=tmp_path_factory.mktemp("kept") / "all", printed=None)
+
+
+@pytest.fixture
+def done(loaded, kept, capsys):
+    """After the whole command; holds what it printed."""
+    if kept.printed is None:
+        evaluate(*EVERYTHING)
+        kept.printed = capsys.readouterr()
+        shutil.copytree("all", kept.folder)
+    else:
+        shutil.copytree(kept.folder, "all")
+    return kept.printed
 
 
 class Counting:

@@ -1,76 +1,24 @@
 """The commands from arguments to tables, on a pipeline of a few lines."""
 
-import importlib
 import json
-import math
-import re
 import shutil
 from dataclasses import asdict
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from evaluation import asked
-from evaluation.benchmarks.items import FORMS, load_items, make_items, save_items, with_noise
-from evaluation.figures.video import write_lossless
+from evaluation.benchmarks.items import FORMS, load_items, make_items, with_noise
+from evaluation.extractors.owl_clip import CLIP, OWL
+from evaluation.extractors.vjepa import VJEPA2
 from evaluation.tables import gallery, making
 from evaluation.tables.results import Rules
 from evaluation.tables.store import Store
+from tests.evaluation.commands import EVERYTHING, SMALL, command, evaluate, files, numbers
 
-command = importlib.import_module("evaluation.__main__")
-
-SMALL = ["--tracks", "2", "--methods", "plain", "mask"]
-EVERYTHING = ["run", *SMALL, "--reference", "world:3", "--out", "all"]
 pytestmark = pytest.mark.filterwarnings("default:FID from:UserWarning")  # so few videos have fewer frames than features
-
-
-@pytest.fixture
-def loaded(pipeline, monkeypatch, tmp_path):
-    """The small pipeline in its place, in an empty working folder, alone."""
-    monkeypatch.chdir(tmp_path)
-    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(asked, "load_pipeline", lambda *_: pipeline)
-    pipeline.defaults.prompt = "a red ball moving over the grass"  # it knows the tiny world
-    return pipeline
-
-
-@pytest.fixture(scope="module")
-def kept(tmp_path_factory):
-    """Where the result of the whole command is kept for all tests, with what it printed."""
-    return SimpleNamespace(folder=tmp_path_factory.mktemp("kept") / "all", printed=None)
-
-
-@pytest.fixture
-def done(loaded, kept, capsys):
-    """After the whole command; holds what it printed."""
-    if kept.printed is None:
-        assert command.main(EVERYTHING) == 0
-        kept.printed = capsys.readouterr()
-        shutil.copytree("all", kept.folder)
-    else:
-        shutil.copytree(kept.folder, "all")
-    return kept.printed
-
-
-def evaluate(*arguments):
-    """The command, which is to succeed."""
-    assert command.main(list(arguments)) == 0
-
-
-def numbers(out="all"):
-    """What results.json tells but for the command that made it."""
-    return {k: v for k, v in json.loads(Path(out, "results.json").read_text()).items() if k != "command"}
-
-
-def files(out="all"):
-    return {path.name: path.read_bytes() for path in Path(out, "files").iterdir()}
-
-
-# ---- Everything ------------------------------------------------------------------------------------------------------
 
 
 def test_one_command_makes_both_tables_and_the_pictures(done):
@@ -199,6 +147,24 @@ def test_reduce_says_what_is_not_measured(done, capsys):
         assert words in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ([], {"owl": OWL, "clip": CLIP}),
+        (["--owl", "mine", "--clip", "off"], {"owl": "mine"}),
+        (["--reference", "world:2", "--inception", "clean", "--clip", "off"],
+         {"owl": OWL, "inception": "clean", "vjepa2": VJEPA2}),
+        (["--reference", "world:2", "--vjepa2", "off"], {"owl": OWL, "clip": CLIP, "inception": "tf"}),
+    ],
+)  # fmt: skip
+def test_networks_are_those_that_are_named_or_the_defaults(done, monkeypatch, arguments, named):
+    """Those of features only where there is a reference to compare with."""
+    asked_for = []
+    monkeypatch.setattr(asked, "published", lambda *which: asked_for.append(which) or making.stand_ins(False))
+    evaluate("extract", "--out", "all", "--suite", "published", *arguments)
+    assert asked_for == [("cpu", named)]
+
+
 def test_what_was_measured_with_a_reference_stays_known_without_one(done):
     before = numbers()
     evaluate("extract", "--out", "all")
@@ -236,187 +202,6 @@ def test_the_words_are_those_that_the_checkpoint_knows(loaded, prompt, known):
     evaluate("generate", "--tracks", "1", "--methods", "plain", "--out", "own")
     words = {item.prompt for item in Store(Path("own")).items()}
     assert words == {item.prompt for item in make_items(FORMS[0], "tiny" if known else "real", 1, 4)}
-
-
-# ---- What is lost on the way -----------------------------------------------------------------------------------------
-
-
-def test_a_killed_run_goes_on(done, loaded, interrupted, capsys):
-    with interrupted(command, after=3):
-        assert command.main([*EVERYTHING[:-1], "killed"]) == 130
-    assert capsys.readouterr().err == "interrupted: what was made is kept, and the same command goes on from there\n"
-    assert len(files("killed")) == 2 * 3
-    loaded.unet.calls = 0
-    evaluate(*EVERYTHING[:-1], "killed")
-    assert loaded.unet.calls == (8 - 3) * 2  # videos that were not made yet, steps
-    assert numbers("killed") == numbers()
-    assert files("killed") == files()
-
-
-@pytest.mark.parametrize("suffix", [".mkv", ".json", "ColourDetector", "ConvFrameFeatures"])
-def test_a_broken_file_is_made_again(done, suffix):
-    before, whole = numbers(), files()
-    kinds = {".json": lambda name: name.count(".") == 1 and name.endswith(".json")}
-    name = min(filter(kinds.get(suffix, lambda name: suffix in name), whole))
-    Path("all/files", name).write_bytes(whole[name][: len(whole[name]) // 2])
-    evaluate(*EVERYTHING)
-    assert files() == whole
-    assert numbers() == before
-
-
-def test_a_missing_video_names_its_row_or_is_listed(done, capsys):
-    before = numbers()["results"]["mask"]["splits"]["moving"]
-    store = Store(Path("all"))
-    lost = store.items()[3]
-    store.record_path(lost, store.rows()["mask"]).with_suffix(".mkv").unlink()
-    for step, start in (("extract", f"not measured: row mask, item {lost.id}: "), ("reduce", "error: row mask: ")):
-        assert command.main([step, "--out", "all"]) == 2
-        sentence = capsys.readouterr().err.splitlines()[0]
-        assert sentence.startswith(f"{start}the video of {lost.id} is not there or not whole; ")
-        assert "--allow-missing" in sentence
-    for step in ("extract", "reduce"):
-        evaluate(step, "--out", "all", "--allow-missing")
-    result = numbers()["results"]["mask"]
-    assert result["missing"] == [lost.id]
-    assert result["splits"]["moving"]["tracks"] == before["tracks"] == 2
-    assert result["tracks"]["moving"][1]["covered"] is False
-
-
-def test_one_broken_video_does_not_stop_the_others(done, capsys):
-    """Of a reference of five one is too short and one is no video: three, and all of the rows', are measured."""
-    Path("films", "b").mkdir(parents=True)
-    grey = np.full((6, 32, 48, 3), 128, np.uint8)
-    for name in ("a", "b/c", "d"):
-        write_lossless(Path("films", f"{name}.mkv"), grey)
-    write_lossless(Path("films", "short.mkv"), grey[:3])
-    Path("films", "broken.mkv").write_bytes(b"no video")
-    for path in Path("all/files").glob("*.ColourDetector*"):
-        path.unlink()
-    assert command.main(["extract", "--out", "all", "--reference", "films"]) == 2
-    first, second, last = capsys.readouterr().err.splitlines()
-    assert first.startswith("not measured: the reference's broken.mkv: films/broken.mkv is not a video")
-    assert second.startswith("not measured: the reference's short.mkv: films/short.mkv gives 3 frames, ")
-    assert last == "error: 2 of 13 videos could not be measured, as told above; the others are"
-    assert len(list(Path("all/files").glob("*.ColourDetector*"))) == 8
-    for name in ("broken", "short"):
-        Path("films", f"{name}.mkv").unlink()
-    evaluate("extract", "--out", "all", "--reference", "films")
-    evaluate("reduce", "--out", "all", "--reference", "films")
-    told = numbers()
-    assert told["reference"] == "3 videos of films, the first 4 frames of each"
-    assert told["results"]["plain"]["distances"]["frames"] == {"ours": 16, "reference": 12, "dimensions": 64}
-
-
-def test_latents_that_are_not_finite_are_told(loaded):
-    loaded.unet.scale.fill_(math.nan)
-    evaluate("run", "--tracks", "1", "--methods", "plain", "--reference", "world:2", "--out", "nan")
-    result = numbers("nan")["results"]["plain"]
-    assert result["failed"] == ["jain-static-0000", "jain-moving-0000"]
-    assert result["splits"]["static"]["coverage"][0] == 0
-    assert "2 videos did not stay finite" in Path("nan/tables.md").read_text()
-
-
-def test_other_weights_never_use_a_file(done, loaded):
-    loaded.unet.calls, loaded.fingerprint = 0, "f" * 16
-    evaluate("generate", *SMALL, "--out", "all")
-    assert loaded.unet.calls == 8 * 2
-    evaluate("generate", *SMALL, "--negative-prompt", "blurry", "--out", "all")
-    assert loaded.unet.calls == 2 * 8 * 2
-    assert len([name for name in files() if name.endswith(".mkv")]) == 3 * 8
-    row = Store(Path("all")).rows()["mask"]
-    assert (row.model, row.negative_prompt) == ("f" * 16, "blurry")
-
-
-# ---- What is refused -------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("arguments", "sentence"),
-    [
-        ("run --methods fuller", "method must be one of plain, "),
-        ("run --coverage most", "a coverage rule is 'half' or 'count:N'"),
-        ("run --reference nowhere", "--reference nowhere is neither a folder"),
-        ("run --words real", "small knows the tiny world alone, such as a red ball, and no "),
-        ("generate --words real", "small knows the tiny world alone, such as a red ball, and no "),
-        ("bench --tracks 2 --to none/x.jsonl", "none/x.jsonl: No such file or directory"),
-        (
-            "generate --bench three.jsonl --tracks 2 --seed 1",
-            "--tracks and --seed would change nothing on the items of",
-        ),
-        (
-            "generate --bench three.jsonl --form smooth",
-            "--form would change nothing on the items of three.jsonl; leave it",
-        ),
-        (
-            "run --bench three.jsonl --words tiny --split static",
-            "--words and --split would change nothing on the items",
-        ),
-        (
-            "bench --to a.jsonl --peekaboo imc_inputs.json --tracks 3 --form smooth",
-            "--form and --tracks would change nothing",
-        ),
-        (
-            "bench --to a.jsonl --axis-order true --gaps drop",
-            "--axis-order and --gaps would change nothing without --peek",
-        ),
-        ("run --reference-stride 2", "--reference-stride would change nothing without --reference"),
-        ("run --clip off", "--clip would change nothing with --suite stand-ins"),
-        ("run --form pairs --words real", "items of two subjects have words of the tiny world only"),
-        ("run --bench nowhere.jsonl", "nowhere.jsonl: the benchmark cannot be read"),
-        ("generate --bench three.jsonl --frames 4", "three.jsonl has items of 3 frames, not 4"),
-        ("extract", "is not there or not whole; run `python -m evaluation generate` first"),
-        ("reduce", "run `python -m evaluation generate` first"),
-        ("table", "results.json is not there or not whole; run `python -m evaluation reduce` first"),
-        ("bench --to a.jsonl --peekaboo davis_inputs.json", "davis_inputs.json"),
-    ],
-)
-def test_what_cannot_be_done_is_one_sentence_and_makes_nothing(loaded, capsys, arguments, sentence):
-    save_items("three.jsonl", make_items("jain", "tiny", 1, 3))
-    assert command.main(arguments.split(" ")) == 2
-    printed = capsys.readouterr()
-    (line,) = printed.err.splitlines()
-    assert line.startswith("error: ")
-    assert sentence in line
-    assert printed.out == ""
-    assert loaded.unet.calls == 0
-    assert [path.name for path in Path().iterdir()] == ["three.jsonl"]
-
-
-def test_a_share_of_both_kinds_is_refused_before_anything_is_loaded(loaded, monkeypatch, capsys):
-    monkeypatch.setenv("RANK", "1")
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    monkeypatch.setattr(asked, "load_pipeline", lambda *_: pytest.fail("loaded"))
-    for step in ("generate", "run"):
-        assert command.main([step, *SMALL, "--shard", "1/2"]) == 2
-        assert "--shard 1/2 would be the share of each of the launcher's 2 workers" in capsys.readouterr().err
-
-
-def test_other_suites_than_the_stand_ins_are_tried_before_videos_are_made(loaded, capsys):
-    loaded.defaults.prompt = None  # words of the real world, which stand-ins do not know
-    assert command.main(["run", *SMALL]) == 2
-    assert "--suite stand-ins cannot measure such items: subjects are found by a colour" in capsys.readouterr().err
-    assert loaded.unet.calls == 0
-
-
-def test_every_option_with_a_value_says_its_default(capsys):
-    """Or has none, because leaving it out means that there is nothing of it."""
-    without = {"--to", "--peekaboo", "--jedi-features"}
-    (steps,) = (action for action in command.build_parser()._actions if action.choices)
-    for name, parser in steps.choices.items():
-        for action in parser._actions:
-            if action.option_strings and action.nargs != 0 and action.option_strings[0] not in without:
-                assert re.search(r"\(.+\)", action.help or ""), (name, action.option_strings)
-                assert "None" not in parser.format_help()
-
-
-@pytest.mark.parametrize(
-    "arguments", ["", "run --shard 3/2", "run --tracks 0", "run --suite mine", "table --shard 1/2"]
-)
-def test_a_slip_of_the_keyboard_shows_how_it_is_used(loaded, capsys, arguments):
-    with pytest.raises(SystemExit) as end:
-        command.main(arguments.split())
-    assert end.value.code == 2
-    assert capsys.readouterr().err.startswith("usage: python -m evaluation")
 
 
 def test_peekaboos_file_becomes_a_list_and_what_was_dropped_is_told(loaded, capsys):

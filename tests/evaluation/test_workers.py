@@ -9,8 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from evaluation import asked
-
 command = importlib.import_module("evaluation.__main__")
 
 ROOT = Path(__file__).parents[2]
@@ -23,13 +21,6 @@ def alone(monkeypatch, tmp_path):
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture
-def loaded(pipeline, monkeypatch):
-    monkeypatch.setattr(asked, "load_pipeline", lambda *_: pipeline)
-    pipeline.defaults.prompt = "a red ball moving over the grass"  # it knows the tiny world
-    return pipeline
 
 
 def evaluate(step, out, *arguments):
