@@ -7,6 +7,7 @@ In the order in which data passes:
     temporal_prior.py         Section 2.3, Eq. 1: tau, how alike a subject is from frame to frame
     intrinsic_denoising.py    Section 2.3, Eq. 2: one step of refinement
     trailblazer.py            a baseline of the tables, no part of the method
-    control.py, letters.py    what a network is handed, masks or the baseline's edit; what any text must be
+    control.py, choices.py    what a network is handed, masks or the baseline's edit; what their switches may be
+    letters.py                what any text must be
 Imports no other room, and `storage.py` alone beside itself.
 """

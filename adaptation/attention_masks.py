@@ -8,8 +8,8 @@ from einops import einsum, rearrange, reduce
 from torch import Tensor
 from torch.nn.functional import pad
 
+from adaptation.choices import BLOCKS, MASK_CHOICES
 from adaptation.grouped_mask import AttentionMask, memberships
-from adaptation.mask_normalization import AXES, GRADIENTS
 
 # ---- Section 2.1: the two masks ------------------------------------------------------------------------------------
 
@@ -63,17 +63,7 @@ def to_grid(regions: Tensor, h: int, w: int, grid: str) -> Tensor:
 
 # ---- What one video's masked forward needs -------------------------------------------------------------------------
 
-BLOCKS = ("encoder", "mid", "decoder")
 KINDS = ("self", "cross", "temporal")
-CHOICES = {
-    "where": (*BLOCKS, "temporal"),
-    "attention": ("self", "cross"),
-    "normalize_in": ("self", "cross"),
-    "grid": ("stride", "cover"),
-    "start_token": ("hidden", "background"),
-    "axis": tuple(AXES),
-    "gradient": GRADIENTS,
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,7 +177,8 @@ class AttentionControl:
 
 def _check_names(setting: str, names: Collection[str]) -> None:
     """Every name must be one that the setting knows, and a bare word is no list of them."""
+    known = MASK_CHOICES[setting]
     if isinstance(names, str):
-        raise ValueError(f"{setting} is a list of {', '.join(CHOICES[setting])}, such as [{names!r}], not {names!r}")
-    if not set(names) <= set(CHOICES[setting]):
-        raise ValueError(f"{setting} is chosen from {', '.join(CHOICES[setting])}, not {names!r}")
+        raise ValueError(f"{setting} is a list of {', '.join(known)}, such as [{names!r}], not {names!r}")
+    if not set(names) <= set(known):
+        raise ValueError(f"{setting} is chosen from {', '.join(known)}, not {names!r}")

@@ -11,11 +11,8 @@ of its style: called in those words it would give A_u the distribution of A_m, t
 import torch
 from torch import Tensor
 
+from adaptation.choices import AXES, MASK_CHOICES
 from adaptation.fast_sort import ascending  # x.argsort(dim=-1, stable=True), the same bits sooner
-
-# What "one distribution" spans in an attention output (..., tokens, channels).
-AXES = {"joint": (-2, -1), "channel": (-2,)}
-GRADIENTS = ("exact", "straight-through")
 
 
 def match_sorted(a_m: Tensor, a_u: Tensor) -> Tensor:
@@ -39,8 +36,8 @@ def match_distribution(masked: Tensor, unmasked: Tensor, dim: int | tuple[int, .
             f"masked and unmasked outputs must agree in shape and dtype, not {tuple(masked.shape)} {masked.dtype} "
             f"and {tuple(unmasked.shape)} {unmasked.dtype}"
         )
-    if gradient not in GRADIENTS:
-        raise ValueError(f"the gradient of mask normalization is one of {', '.join(GRADIENTS)}, not {gradient!r}")
+    if gradient not in (known := MASK_CHOICES["gradient"]):
+        raise ValueError(f"the gradient of mask normalization is one of {', '.join(known)}, not {gradient!r}")
     dims = _resolve_dims(dim, masked.ndim)
     last = tuple(range(-len(dims), 0))
     a_m, a_u = masked.movedim(dims, last), unmasked.movedim(dims, last)

@@ -25,10 +25,8 @@ class GuidanceHalves:
 
     @torch.no_grad()
     def __call__(self, z: Tensor, t: int, frozen: bool) -> tuple[Tensor, Tensor]:
-        """No gradient is wanted."""
-        if self.sequential:
-            return self._uncond(z, t, frozen), self._conditional(z, t, frozen)
-        return self._both(z, t, frozen)
+        """Without a gradient."""
+        return (self._uncond(z, t, frozen), self._text(z, t, frozen)) if self.sequential else self._both(z, t, frozen)
 
     @torch.enable_grad()
     def differentiable(self, z: Tensor, t: int, frozen: bool, through: str) -> tuple[Tensor, Tensor]:
@@ -36,12 +34,12 @@ class GuidanceHalves:
         if through == "text-half":
             with torch.no_grad():
                 eps_uncond = self._uncond(z, t, frozen)
-            return eps_uncond, self._conditional(z, t, frozen)
-        if self.sequential:
+        elif self.sequential:
             # autograd goes back through the later half first, so that both halves' activations are never there at once
             eps_uncond = checkpoint(self._uncond, z, t, frozen, use_reentrant=False)
-            return eps_uncond, self._conditional(z, t, frozen)
-        return self._both(z, t, frozen)
+        else:
+            return self._both(z, t, frozen)
+        return eps_uncond, self._text(z, t, frozen)
 
     def _both(self, z: Tensor, t: int, frozen: bool) -> tuple[Tensor, Tensor]:
         eps_uncond, eps_text = self.unet(z, t, self.text, self.control if frozen else None).chunk(2)
@@ -51,7 +49,7 @@ class GuidanceHalves:
         edited = isinstance(self.control, TrailBlazerControl)  # of the text half alone; masks act in both
         return self.unet(z, t, self.text.chunk(2)[0], self.control if frozen and not edited else None)
 
-    def _conditional(self, z: Tensor, t: int, frozen: bool) -> Tensor:
+    def _text(self, z: Tensor, t: int, frozen: bool) -> Tensor:
         return self.unet(z, t, self.text.chunk(2)[1], self.control if frozen else None)
 
 

@@ -128,8 +128,8 @@ def sample(
         # 7: end for
 
         eps = _guided(*_predict(denoise, z, t, frozen), settings)
-        noise = state.streams.draw("ddim", shape, step).to(z) if settings.eta > 0 else None
-        z_prev = ddim_step(z, eps, alpha_bar, alpha_bar_prev, settings.eta, noise)  # 8: z_{t-1} <- DDIMStep(z_t^M)
+        fresh = state.streams.draw("ddim", shape, step).to(z) if settings.eta > 0 else None
+        z_prev = ddim_step(z, eps, alpha_bar, alpha_bar_prev, settings.eta, fresh)  # 8: z_{t-1} <- DDIMStep(z_t^M)
         if not z_prev.isfinite().all():
             raise NonFinite(
                 f"latents are not finite after step {step + 1} of {settings.steps} (t = {t}): "

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-ONLY = {  # keys that are accepted at this one value
+ONLY: dict[str, Any] = {  # keys that are accepted at this one value
     "clip_sample": False,
     "prediction_type": "epsilon",
     "timestep_spacing": "leading",
@@ -15,7 +15,9 @@ ONLY = {  # keys that are accepted at this one value
     "rescale_betas_zero_snr": False,
     "trained_betas": None,
 }
-FIELDS = {  # the keys that make a NoiseSchedule, with what their absence from a scheduler_config.json means
+FIELDS: dict[
+    str, Any
+] = {  # the keys that make a NoiseSchedule, with what their absence from a scheduler_config.json means
     "num_train_timesteps": 1000,
     "beta_start": 0.0001,
     "beta_end": 0.02,

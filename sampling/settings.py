@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from adaptation.choices import MASK_CHOICES
+
 # name: smallest and largest value; the largest are far beyond use, so that a slip of the keyboard is caught.
 COUNTS = {
     "steps": (1, 10_000),
@@ -25,17 +27,13 @@ FLAGS = ("mask_normalization", "unit_gradient")
 CHOICES = {
     "steer": ("masks", "edit"),
     "subject_words": ("phrase", "ids"),
-    "axis": ("channel", "joint"),
-    "matching_gradient": ("straight-through", "exact"),
-    "grid": ("stride", "cover"),
-    "start_token": ("hidden", "background"),
+    "grid": MASK_CHOICES["grid"],
+    "start_token": MASK_CHOICES["start_token"],
+    "axis": MASK_CHOICES["axis"],
+    "matching_gradient": MASK_CHOICES["gradient"],
     "prior_gradient": ("unet", "text-half", "tweedie"),
 }
-SUBSETS = {
-    "where": ("decoder", "mid", "temporal", "encoder"),
-    "attention": ("self", "cross"),
-    "normalize_in": ("self", "cross"),
-}
+SUBSETS = {name: MASK_CHOICES[name] for name in ("where", "attention", "normalize_in")}
 # Former names and values of settings: a file that has one is refused, in a sentence that says the present one.
 FORMER = {
     "control": "steer",
@@ -106,8 +104,7 @@ class SamplingSettings:
             if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
                 raise ValueError(f"{name} must be a number from {least} to {most:g}, got {value!r}")
         for name in FLAGS:
-            value = getattr(self, name)
-            if not isinstance(value, bool):
+            if not isinstance(value := getattr(self, name), bool):
                 raise ValueError(f"{name} must be true or false, got {value!r}")
         for name, words in CHOICES.items():
             value = getattr(self, name)
@@ -115,8 +112,9 @@ class SamplingSettings:
                 raise ValueError(f"{name} must be one of {', '.join(words)}, got {value!r}{_now([value])}")
         for name, words in SUBSETS.items():
             value = getattr(self, name)
-            if not isinstance(value, tuple | list) or not value or any(word not in words for word in value):
-                now = _now(value) if isinstance(value, tuple | list) else ""
+            listed = isinstance(value, tuple | list)
+            if not listed or not value or any(word not in words for word in value):
+                now = _now(value) if listed else ""
                 raise ValueError(f"{name} must list one or more of {', '.join(words)}, got {value!r}{now}")
             object.__setattr__(self, name, tuple(value))  # lists come from JSON; a tuple keeps the settings hashable
 
@@ -130,11 +128,12 @@ def _now(words: Iterable[object]) -> str:
 
 MASK = {"steer": "masks"}
 NO_REFINEMENT = {"iterations": 0, "c_g": 0.0}
+BARE = {"mask_normalization": False, **NO_REFINEMENT}
 
 # What each method says about a run; whatever it leaves open is the checkpoint's, or else the paper's, the defaults.
 # Steps, guidance_scale and eta are open in all but the last: two methods are compared under one sampler.
 PRESETS: dict[str, dict[str, Any]] = {
-    "plain": {"frozen_steps": 0, "mask_normalization": False, **NO_REFINEMENT},
+    "plain": {"frozen_steps": 0, **BARE},
     "peekaboo": {  # its released code; the frozen steps are its command's default
         **MASK,
         "frozen_steps": 2,
@@ -143,19 +142,11 @@ PRESETS: dict[str, dict[str, Any]] = {
         "grid": "stride",
         "subject_words": "ids",
         "start_token": "hidden",
-        "mask_normalization": False,
-        **NO_REFINEMENT,
+        **BARE,
     },
-    "trailblazer": {  # its released code
-        "steer": "edit",
-        "frozen_steps": 5,
-        "mask_normalization": False,
-        "strengthen": 0.125,
-        "weaken": 0.001,
-        "trailing": 15,
-        **NO_REFINEMENT,
-    },
-    "mask": {**MASK, "mask_normalization": False, **NO_REFINEMENT},
+    # Its released code: "strengthen" and "trailing" where it draws moving boxes itself, "weaken" from its configs.
+    "trailblazer": {"steer": "edit", "frozen_steps": 5, "strengthen": 0.125, "weaken": 0.001, "trailing": 15, **BARE},
+    "mask": {**MASK, **BARE},
     "mask-norm": {**MASK, "mask_normalization": True, **NO_REFINEMENT},
     "mask-norm+id": {**MASK, "mask_normalization": True, "c_g": 0.0},
     "full": {**MASK, "mask_normalization": True},  # c_g is the checkpoint's: it depends on the latents' size
@@ -221,9 +212,7 @@ def without_effect(settings: SamplingSettings) -> set[str]:
     guided = refined and s.gamma > 0 and s.c_g > 0
     acts = {
         "steer": held,
-        "where": masked,
-        "attention": masked,
-        "grid": masked,
+        "where attention grid": masked,
         "subject_words": edited or (masked and "cross" in s.attention),
         "start_token": masked and "cross" in s.attention,
         "mask_normalization": masked and some,
@@ -231,13 +220,10 @@ def without_effect(settings: SamplingSettings) -> set[str]:
         "axis": normalized and some,
         "matching_gradient": normalized and some and guided and s.prior_gradient != "tweedie",
         "iterations": s.refine_steps != 0 and s.gamma > 0,
-        "c_g": refined and s.gamma > 0,
-        "gamma": refined,
         "refine_steps": s.iterations > 0 and s.gamma > 0,
-        "prior_gradient": guided,
-        "unit_gradient": guided,
-        "strengthen": edited,
-        "weaken": edited,
-        "trailing": edited,
+        "gamma": refined,
+        "c_g": refined and s.gamma > 0,
+        "prior_gradient unit_gradient": guided,
+        "strengthen weaken trailing": edited,
     }
-    return {name for name, acting in acts.items() if not acting}
+    return {name for names, acting in acts.items() if not acting for name in names.split()}

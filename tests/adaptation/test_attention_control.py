@@ -48,8 +48,8 @@ def test_where_normalization_acts(settings, kinds):
         ({"normalize_in": ("both",)}, "normalize_in is chosen from"),
         ({"grid": "nearest"}, "grid is chosen from stride, cover"),
         ({"start_token": "open"}, "start_token is chosen from hidden, background"),
-        ({"axis": "frame"}, "joint, channel"),
-        ({"gradient": "none"}, "gradient is chosen from exact, straight-through"),
+        ({"axis": "frame"}, "channel, joint"),
+        ({"gradient": "none"}, "gradient is chosen from straight-through, exact"),
     ],
 )
 def test_unknown_choices_are_errors(settings, message):

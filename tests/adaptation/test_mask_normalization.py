@@ -213,7 +213,7 @@ def test_outputs_that_do_not_fit_together():
 
 
 def test_unknown_choices():
-    with pytest.raises(ValueError, match="exact, straight-through, not 'identity'"):
+    with pytest.raises(ValueError, match="straight-through, exact, not 'identity'"):
         match_distribution(drawn(0), drawn(1), dim=-2, gradient="identity")
-    with pytest.raises(ValueError, match="joint, channel, not 'frame'"):
+    with pytest.raises(ValueError, match="channel, joint, not 'frame'"):
         axis_dims("frame")
