@@ -23,7 +23,12 @@ from weights.files import (
 
 TINY = Path(__file__).parent / "tiny"
 # Zeroscope's main branch has only pickles; this commit of a pull request to it has the same weights as safetensors.
-NAMES = {"zeroscope": "cerspense/zeroscope_v2_576w@1f35e3dc3350d649f342bb7618fe34ac8fae5c9e"}
+NAMES = {
+    "zeroscope": "cerspense/zeroscope_v2_576w@1f35e3dc3350d649f342bb7618fe34ac8fae5c9e",
+    "zeroscope-448x256": "cerspense/zeroscope_v2_30x448x256",
+    "zeroscope-xl": "cerspense/zeroscope_v2_XL",
+    "modelscope": "ali-vilab/text-to-video-ms-1.7b",
+}
 HUB_NAME = re.compile(r"(?P<repo>\w[\w.-]*/\w[\w.-]*)(@(?P<revision>[\w./-]+))?")
 
 
@@ -34,20 +39,33 @@ def find_checkpoint(name_or_path: str | Path, dtype: torch.dtype | None = torch.
     """
     if name_or_path == "tiny":
         return TINY
-    name = NAMES.get(name_or_path, name_or_path) if isinstance(name_or_path, str) else name_or_path
-    path = Path(os.path.expanduser(name))  # unlike Path.expanduser, no error where ~name is no user
+    path = as_path(name_or_path)
     if path.is_dir():
         return path
     if path.exists():
         raise CheckpointError(f"{path} is a file; give the checkpoint's folder")
-    hub = HUB_NAME.fullmatch(name) if isinstance(name, str) else None
+    hub = on_hub(name_or_path)
     if hub is None:
         raise CheckpointError(
             f"there is no folder {path}; give a checkpoint's folder, 'tiny', "
             f"{', '.join(map(repr, NAMES))} or a hub name such as owner/name"
         )
-    repo, revision = hub["repo"], hub["revision"]
+    repo, revision = hub
     return fetch_settings(repo, revision) if dtype is None else fetch(repo, revision, half=dtype == torch.float16)
+
+
+def as_path(name_or_path: str | Path) -> Path:
+    """Where the folder would be that a name means, were it one."""
+    name = NAMES.get(name_or_path, name_or_path) if isinstance(name_or_path, str) else name_or_path
+    return Path(os.path.expanduser(name))  # unlike Path.expanduser, no error where ~name is no user
+
+
+def on_hub(name_or_path: str | Path) -> tuple[str, str | None] | None:
+    """The hub's repository and revision that a name means; None for a folder, and what cannot be a hub's name."""
+    if not isinstance(name_or_path, str) or as_path(name_or_path).exists():
+        return None
+    hub = HUB_NAME.fullmatch(NAMES.get(name_or_path, name_or_path))
+    return None if hub is None else (hub["repo"], hub["revision"])
 
 
 def fetch_settings(repo: str, revision: str | None) -> Path:
@@ -92,12 +110,15 @@ def inside(part: str, names: Iterable[str]) -> set[str]:
 def is_whole(folder: Path, half: bool, sizes: Mapping[str, int]) -> bool:
     """Whether nothing is missing from a snapshot, whose download may have been interrupted, and nothing cut short.
 
-    sizes: bytes of its files, as far as they are known
+    sizes: bytes of all files of the repository, where they are known. Then the weights that suit best are wanted, so
+    that it does not depend on what was fetched before which ones are read.
     """
     try:
         check_folder(folder)
         files = [folder / name for name in REQUIRED]
         files += [path for part in STEMS for path in weight_files(folder, part, half)]
+        best = [f"{part}/{choose_weights(part, inside(part, sizes), half, folder)}" for part in STEMS if sizes]
     except CheckpointError:
         return False
-    return all(sizes.get(p.relative_to(folder).as_posix(), p.stat().st_size) == p.stat().st_size for p in files)
+    whole = all(sizes.get(p.relative_to(folder).as_posix(), p.stat().st_size) == p.stat().st_size for p in files)
+    return whole and all((folder / name).is_file() for name in best)

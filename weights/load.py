@@ -35,7 +35,7 @@ from weights.files import (
     weight_files,
 )
 from weights.fill import fill, match
-from weights.hub import NAMES, find_checkpoint
+from weights.hub import NAMES, find_checkpoint, on_hub
 from weights.text import build_text_model, read_tokenizer
 
 BUILDERS = {
@@ -47,7 +47,7 @@ BUILDERS = {
 
 @dataclass(frozen=True)
 class Defaults:
-    """What a checkpoint recommends, from its train_free.json. Without that file: Zeroscope's."""
+    """What a checkpoint recommends, from its train_free.json. Without that file: what suits its name, or Zeroscope."""
 
     frames: int = 24
     height: int = 320  # pixels
@@ -80,6 +80,15 @@ class Defaults:
         return cls(**raw)
 
 
+# Of hub repositories without a train_free.json: frames, height and width that their cards name, where not Zeroscope's.
+BY_REPOSITORY = {
+    "cerspense/zeroscope_v2_30x448x256": (30, 256, 448),
+    "cerspense/zeroscope_v2_XL": (24, 576, 1024),  # made to enlarge the others' videos
+    "ali-vilab/text-to-video-ms-1.7b": (16, 256, 256),
+    "damo-vilab/text-to-video-ms-1.7b": (16, 256, 256),  # its former name
+}
+
+
 @dataclass(frozen=True, eq=False)
 class Pipeline:
     """A checkpoint in memory: networks in eval mode, without gradients of their own, on one device in one dtype."""
@@ -104,8 +113,8 @@ def load_pipeline(
 ) -> Pipeline:
     """Find, check and load a checkpoint.
 
-    name_or_path: "tiny", "zeroscope", a folder of Zeroscope's form, or a hub name `owner/name[@revision]`.
-        A folder or a cached snapshot needs no network.
+    name_or_path: "tiny", a name of `hub.NAMES` such as "zeroscope", a folder of Zeroscope's form, or a hub name
+        `owner/name[@revision]`. A folder or a cached snapshot needs no network.
     Raises CheckpointError, in one sentence, before any tensor is read if a file is missing, a config is not supported
     or a tensor does not fit.
     """
@@ -118,7 +127,7 @@ def load_pipeline(
     with blame(folder / "tokenizer"):
         tokenizer = read_tokenizer(folder / "tokenizer")
     _check_agreement(folder, networks, tokenizer)
-    defaults = _read_defaults(folder, networks["vae"].config.downscale, schedule)
+    defaults = _read_defaults(folder, networks["vae"].config.downscale, schedule, _by_name(name_or_path))
     files = {part: weight_files(folder, part, half=dtype == torch.float16) for part in STEMS}
     _fill_networks(folder, networks, files, device, dtype)
     if any(path.suffix == ".bin" for paths in files.values() for path in paths):
@@ -200,9 +209,10 @@ def _check_agreement(folder: Path, networks: dict[str, Any], tokenizer: Any) -> 
 
 
 def recommended_defaults(name_or_path: str | Path) -> Defaults:
-    """What a checkpoint recommends, without loading it; the named ones of the hub recommend nothing of their own."""
-    if name_or_path in NAMES:
-        return Defaults()
+    """What a checkpoint recommends, without loading it; the named ones need not even be asked."""
+    hub = on_hub(name_or_path)
+    if name_or_path in NAMES or (hub is not None and hub[0] in BY_REPOSITORY):
+        return _by_name(name_or_path)
     path = find_checkpoint(name_or_path, dtype=None) / RECOMMENDED
     if not path.exists():
         return Defaults()
@@ -210,10 +220,16 @@ def recommended_defaults(name_or_path: str | Path) -> Defaults:
         return Defaults.from_dict(read_json(path))
 
 
-def _read_defaults(folder: Path, downscale: int, schedule: NoiseSchedule) -> Defaults:
+def _by_name(name_or_path: str | Path) -> Defaults:
+    """What is recommended where the files themselves say nothing."""
+    hub = on_hub(name_or_path)
+    return Defaults(*BY_REPOSITORY.get(hub[0], ())) if hub else Defaults()
+
+
+def _read_defaults(folder: Path, downscale: int, schedule: NoiseSchedule, otherwise: Defaults) -> Defaults:
     path = folder / RECOMMENDED
     if not path.exists():
-        return Defaults()
+        return otherwise
     with blame(path):
         defaults = Defaults.from_dict(read_json(path))
         for name in ("height", "width"):
