@@ -40,8 +40,8 @@ VAE_TENSORS = 6.1  # of the decoder's finest level, (frames_per_chunk, C, 8 h, 8
 # with eps held constant takes 0.41, one through the text half 0.73, a checkpointed one 1.30 of one through both halves.
 WITH_GRADIENT = {"whole": 1 / 0.41, "half": 0.73 / 0.41}
 RECOMPUTED = {"whole": 0.30 / 0.41, "half": 0.15 / 0.41}  # on top, checkpointed: a forward pass of what is kept
-APART = 0.05  # the guidance halves one after the other: what they share is computed twice; by counted operations
-FIRST_HALF_AGAIN = 0.5  # and with a gradient through both, the first half's forward pass is
+APART = 0.04  # the guidance halves one after the other: what they share is computed twice, by counted operations
+FIRST_HALF_AGAIN = 0.5  # and with a gradient through both, the forward pass of one is
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ def estimate_time(settings: SamplingSettings, savings: Savings, *, steered: bool
         return (settings.steps + refinements) * forward
     gradient = WITH_GRADIENT[halves] + RECOMPUTED[halves] * savings.checkpoint_activations
     if halves == "whole" and savings.sequential_guidance:
-        gradient += APART + FIRST_HALF_AGAIN
+        gradient = gradient * (1 + APART) + FIRST_HALF_AGAIN
     return settings.steps * forward + refinements * gradient
 
 
