@@ -72,7 +72,6 @@ class Job:
     def with_less_memory(self) -> "Job":
         """The same with the next savings, which take effect; there must be some left."""
         economy = self.economy.less()
-        assert economy is not None
         economy.take_effect(self.pipeline)
         return replace(self, economy=economy)
 

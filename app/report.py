@@ -17,6 +17,7 @@ from app.chart import Curve, can_be_drawn, line_chart
 from app.page import data_uri, drop_flags, fill, read_parts, script_json
 from ending import exit_code
 from evaluation.figures.video import COLORS
+from sampling.settings import SamplingSettings
 from storage import write_bytes
 
 # The pieces into which CLIP's tokenizer parts a text before all else: letters, single digits, other signs.
@@ -73,6 +74,10 @@ def read_run(folder: Path) -> dict[str, Any]:
     missing = [name for name in needed if name not in run]
     if missing:
         raise ValueError(f"{folder / 'run.json'} has no {missing[0]}; it was not written by this version")
+    try:
+        SamplingSettings.from_dict(run["settings"])
+    except ValueError as error:
+        raise ValueError(f"{folder / 'run.json'} was written by another version of this program: {error}") from None
     if not (folder / "video.mp4").is_file():
         raise ValueError(f"{folder} has no video.mp4; give the folder that a run wrote")
     return run

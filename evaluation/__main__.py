@@ -34,6 +34,7 @@ from evaluation.asked import (
     read_items,
     read_reference,
     read_rules,
+    read_savings,
     refuse_idle,
 )
 from evaluation.benchmarks.items import Item, name_items, save_items, with_noise
@@ -46,6 +47,7 @@ from evaluation.tables.making import (
     check_plans,
     check_suite,
     check_words,
+    fit_rows,
     known_words,
     make_video,
     measure_video,
@@ -53,10 +55,11 @@ from evaluation.tables.making import (
 from evaluation.tables.reference import read_features
 from evaluation.tables.results import reduce_row
 from evaluation.tables.store import Row, Store, share, worker
-from sampling.generate import HOW, method_settings
+from sampling.generate import method_settings
 from storage import write_bytes
 from weights.circumstances import versions
 from weights.load import Pipeline
+from weights.savings import within_memory
 
 Turn = Callable[[Sequence[Any]], Iterable[Any]]  # which of some things a worker takes, and in which order
 
@@ -96,18 +99,17 @@ def generate(arguments: Namespace) -> None:
 
 def make_videos(arguments: Namespace, pipeline: Pipeline, turn: Turn) -> None:
     """Note what is to be made, and make the videos of these items."""
-    how = {name: getattr(arguments, name) for name in HOW}
     items = read_items(arguments, pipeline.defaults.frames, known_words(pipeline))
     settings = method_settings(pipeline, arguments.methods or options.ROWS)
     rows = {label: Row.of(pipeline, s, items[0].frames, arguments.negative_prompt) for label, s in settings.items()}
     mine = list(turn(items))
     check_words(pipeline, items)
-    check_plans(pipeline, mine, rows, **how)
+    economy = fit_rows(pipeline, check_plans(pipeline, mine, rows), read_savings(arguments), arguments.memory)
     store = Store(arguments.out)
     store.save(items, rows)
     for item in progress(mine, "generate"):
         for row in rows.values():
-            make_video(store, pipeline, item, row, **how)
+            economy = within_memory(economy, pipeline, partial(make_video, store, pipeline, item, row))
 
 
 def extract(arguments: Namespace) -> None:

@@ -23,18 +23,20 @@ import torch
 from tqdm import tqdm
 
 from ending import exit_code
+from evaluation.asked import read_savings
 from evaluation.benchmarks.items import make_items, name_items, with_noise
 from evaluation.benchmarks.tracks import SPLITS
 from evaluation.extractors.stand_ins import ColourDetector, see
 from evaluation.options import count, form, memory, noise, shard
-from evaluation.tables.making import Suite, check_plans, make_video, measure_video
+from evaluation.tables.making import Suite, check_plans, fit_rows, make_video, measure_video
 from evaluation.tables.results import Rules, reduce_row
 from evaluation.tables.store import Row, Store, share, worker, worker_device
 from evaluation.tables.table import ADDED, conditional_table, differences_table, footer
-from sampling.generate import HOW, method_settings
+from sampling.generate import method_settings
 from sampling.settings import COUNTS, FLAGS, METHODS, NUMBERS, SUBSETS, SamplingSettings, preset
 from storage import write_bytes
 from weights.load import Pipeline, load_pipeline
+from weights.savings import within_memory
 
 ABLATION_FIGURES = ("coverage", "miou_covered", "miou_all", "tau", "latent_std")
 Sweep = tuple[str, list[Any]]  # a field of SamplingSettings and its values
@@ -55,8 +57,6 @@ def ablate(arguments: argparse.Namespace) -> None:
     see(np.zeros((1, 8, 8, 3), np.uint8), "red")  # refuses where scipy is missing, before hours are spent
     number, workers = worker(arguments.shard)
     pipeline = load_pipeline(arguments.model, worker_device(arguments.device))
-    pipeline.unet.checkpoint_activations = arguments.checkpoint_activations
-    how = {name: getattr(arguments, name) for name in HOW}
     given = asdict(preset("paper")) if arguments.base == "paper" else {}
     given |= dict(arguments.set or [])
     settings = make_rows(pipeline, arguments.methods, arguments.sweep, given)
@@ -66,13 +66,13 @@ def ablate(arguments: argparse.Namespace) -> None:
     items = items if arguments.noise_seed is None else with_noise(items, arguments.noise_seed)
     mine = share(items, (number, workers))
     rows = {label: Row.of(pipeline, s, frames) for label, s in settings.items()}
-    check_plans(pipeline, mine, rows, **how)
+    economy = fit_rows(pipeline, check_plans(pipeline, mine, rows), read_savings(arguments), arguments.memory)
     store, suite = Store(arguments.out / "runs"), Suite(ColourDetector())
     extractors = suite.describe()
     store.save_rows(rows)  # the items are those of this command alone; other lists may share the folder
 
     for item, row in tqdm(list(product(mine, rows.values())), unit="video", disable=None):
-        make_video(store, pipeline, item, row, **how)
+        economy = within_memory(economy, pipeline, partial(make_video, store, pipeline, item, row))
         measure_video(store, suite, item, row)
     if workers > 1:
         print("this shard is done; when all are, the same command without --shard makes the table")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Iterable
+from dataclasses import fields
 from typing import Any
 
 import torch
@@ -15,13 +16,17 @@ from evaluation.tables.reference import Reference
 from evaluation.tables.results import Rules
 from evaluation.tables.store import Store, worker_device
 from weights.load import Pipeline, load_pipeline
+from weights.memory import Savings
 
 
 def open_pipeline(arguments: Namespace) -> Pipeline:
     """The checkpoint that the command names."""
-    pipeline = load_pipeline(arguments.model, worker_device(arguments.device), getattr(torch, arguments.dtype))
-    pipeline.unet.checkpoint_activations = arguments.checkpoint_activations
-    return pipeline
+    return load_pipeline(arguments.model, worker_device(arguments.device), getattr(torch, arguments.dtype))
+
+
+def read_savings(arguments: Namespace) -> Savings:
+    """What saves memory, as far as the command names it."""
+    return Savings(**{field.name: getattr(arguments, field.name) for field in fields(Savings)})
 
 
 def read_items(arguments: Namespace, frames: int, words: str) -> list[Item]:

@@ -97,6 +97,8 @@ def making(add: Callable) -> None:
 
 def memory(add: Callable) -> None:
     """What saves a GPU's memory; none of it is part of a row, since videos stay the same up to rounding."""
+    auto = "auto chooses what of the next four fits at the least cost of time (auto on a GPU where none is named)"
+    add("--memory", choices=("auto", "none"), help=auto)
     add("--checkpoint-activations", action="store_true", help="less memory for the prior's gradient, more time")
     add("--sequential-guidance", action="store_true", help="one guidance half after the other: half the activations")
     add("--offload", action="store_true", help="text encoder and autoencoder off the GPU while the U-Net works")

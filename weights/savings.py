@@ -5,14 +5,16 @@ from __future__ import annotations
 import gc
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
 
+from ending import is_out_of_memory
 from model.config import UNetConfig, VAEConfig
 from sampling.generate import HOW, Plan
+from sampling.sampler import State
 from weights import memory
 from weights.memory import Choice, Footprint, Savings, choose_savings
 
@@ -38,13 +40,11 @@ class Economy:
         if self.told:
             print(self.told, file=sys.stderr)
 
-    def less(self) -> Economy | None:
-        """The next savings, and the memory of what failed let go; None where nothing is left to try.
+    def less(self) -> Economy:
+        """The next savings, of which `rest` must hold some, and the memory of what failed let go.
 
         Call it when the error that said so is gone, for its frames hold tensors.
         """
-        if not self.rest:
-            return None
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
@@ -60,6 +60,8 @@ def plan_economy(pipeline: Any, plans: Sequence[Plan], named: Savings, mode: str
     named: what the user switched. mode: "none" is that and no more; "auto" the least slow combination that fits into
     what is free on the GPU, with all that need less behind it; None is auto on a GPU where nothing was switched
     """
+    if mode == "auto" and named != Savings():
+        raise ValueError(f"--memory auto chooses what saves memory itself; leave it or {flags(named)} out")
     capacity = memory.free_bytes(pipeline)
     if mode == "none" or (mode is None and (capacity is None or named != Savings())):
         return Economy(named)
@@ -72,6 +74,28 @@ def plan_economy(pipeline: Any, plans: Sequence[Plan], named: Savings, mode: str
     if capacity is not None and networks.known:
         told = f"memory: {_cost(first)}; about {first.bytes / 1e9:.1f} of {capacity / 1e9:.1f} GB"
     return Economy(first.savings, told, tuple(rest))
+
+
+def within_memory(economy: Economy, pipeline: Any, make: Callable[..., object]) -> Economy:
+    """Call `make` with options of `generate`, and where memory runs out again from its last step with the next savings.
+
+    Returns those it was made with, for what is made after it.
+    """
+    last: State | None = None
+
+    def keep(state: State) -> None:
+        nonlocal last
+        last = state
+
+    while True:
+        try:
+            make(**economy.how, progress=keep, state=last)
+            return economy
+        except Exception as error:
+            if not (is_out_of_memory(error) and economy.rest):
+                raise
+        economy = economy.less()
+        economy.take_effect(pipeline)
 
 
 def choices_in_turn(networks: Footprint, plans: Sequence[Plan], capacity: float) -> list[Choice]:

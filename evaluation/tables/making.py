@@ -19,11 +19,12 @@ from evaluation.extractors.protocols import Detector, Extractor, FrameFeatures, 
 from evaluation.extractors.stand_ins import ColourDetector, ColourScorer, ConvFrameFeatures, ConvVideoFeatures
 from evaluation.extractors.vjepa import VJepa2Features
 from evaluation.tables.store import Row, Store
-from sampling.generate import generate, make_plan
+from sampling.generate import Plan, generate, make_plan
 from sampling.sampler import NonFinite
 from storage import read_sealed, sha256, write_bytes, write_sealed
 from weights.load import Pipeline
-from weights.memory import check_memory
+from weights.memory import Savings, check_memory
+from weights.savings import Economy, plan_economy
 from weights.train_tiny.world import COLORS, SHAPES
 
 FEATURES = ("frames", "videos")  # roles whose measurements are features, for distances between sets
@@ -55,30 +56,40 @@ def check_words(pipeline: Pipeline, items: Iterable[Item]) -> None:
                 )
 
 
-def check_plans(pipeline: Pipeline, items: Iterable[Item], rows: Mapping[str, Row], **how: Any) -> None:
-    """Refuse, before the first video is made, what cannot be: an item whose subject, say, its prompt's tokens lack, or
-    a row that does not fit into the GPU's memory.
+def check_plans(pipeline: Pipeline, items: Iterable[Item], rows: Mapping[str, Row]) -> dict[str, Plan]:
+    """Refuse, before the first video is made, what cannot be: an item whose subject, say, its prompt's tokens lack.
 
-    how: `sequential_guidance`, `offload` and `frames_per_chunk`, as `generate` gets them
+    Returns a plan of each row, which stands for all of it, since its videos have one size; without items there is none.
     """
+    plans = {}
     for label, row in rows.items():
-        plan, size = None, {"frames": row.frames, "height": row.height, "width": row.width}
+        size = {"frames": row.frames, "height": row.height, "width": row.width}
         for item in items:
             try:
-                plan = make_plan(pipeline, None, item.trajectory, row.settings, **size)
+                plans[label] = make_plan(pipeline, None, item.trajectory, row.settings, **size)
             except ValueError as error:
                 raise ValueError(f"item {item.id} cannot be made: {error}") from None
-        if plan is not None:  # the last stands for all, whose videos have one size; without items there is none
-            try:
-                check_memory(pipeline, plan, **how)
-            except ValueError as error:
-                raise ValueError(f"row {label} cannot be made: {error}") from None
+    return plans
+
+
+def fit_rows(pipeline: Pipeline, plans: Mapping[str, Plan], named: Savings, mode: str | None) -> Economy:
+    """What saves memory, as in `plan_economy`, and in effect; a row that does not fit even so is refused."""
+    if not plans:
+        return Economy(named)
+    economy = plan_economy(pipeline, list(plans.values()), named, mode)
+    economy.take_effect(pipeline)
+    for label, plan in plans.items():
+        try:
+            check_memory(pipeline, plan, **economy.how)
+        except ValueError as error:
+            raise ValueError(f"row {label} cannot be made: {error}") from None
+    return economy
 
 
 def make_video(store: Store, pipeline: Pipeline, item: Item, row: Row, **how: Any) -> dict[str, Any]:
     """The video's record, made now unless it is there already. Latents that do not stay finite leave no video.
 
-    how: as in `check_plans`; what saves memory is no part of the row, since the video is the same up to rounding
+    how: options of `generate`; what saves memory is no part of the row, since the video is the same up to rounding
     """
     if (record := store.read_record(item, row)) is not None:
         return record

@@ -170,6 +170,14 @@ def test_the_command_writes_the_page(folder, capsys):
     assert (folder / "report.html").stat().st_size > 10_000
 
 
+def test_a_run_with_former_names_is_refused(folder, capsys):
+    settings = json.loads((folder / "run.json").read_text())["settings"]
+    edit(folder, settings={**settings, "normalize": True})
+    assert main([str(folder)]) == 2
+    version = "run.json was written by another version of this program: settings has the unknown key 'normalize'"
+    assert version in capsys.readouterr().err
+
+
 def test_what_is_no_run_is_said_in_one_sentence(folder, tmp_path, capsys):
     for name in ("video.mp4", "report.html"):
         (folder / name).unlink()

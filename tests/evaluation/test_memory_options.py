@@ -9,7 +9,9 @@ import torch
 from evaluation import ablate, asked
 from evaluation.tables import making
 from evaluation.tables.store import Store
+from model.config import UNetConfig, VAEConfig
 from sampling.generate import generate
+from weights.memory import Footprint
 
 command = importlib.import_module("evaluation.__main__")
 
@@ -69,6 +71,38 @@ def test_memory_that_runs_out_is_one_sentence(make, pipeline, monkeypatch, capsy
     sentence = capsys.readouterr().err.splitlines()[-1]
     assert sentence.startswith("error: memory ran out; --checkpoint-activations ")
     assert make() == 0  # the same command goes on
+
+
+def test_auto_leaves_no_choice_to_others(make, capsys):
+    assert make("--memory", "auto", "--offload") == 2
+    sentence = "error: --memory auto chooses what saves memory itself; leave it or --offload out"
+    assert capsys.readouterr().err.splitlines() == [sentence]
+
+
+def test_where_memory_runs_out_a_video_goes_on_from_its_last_step(make, pipeline, monkeypatch, capsys):
+    """The network's second call fails, in the second step; the first one is not made again."""
+    forward, calls = type(pipeline.unet).forward, []
+
+    def run_out(self, *arguments, **options):
+        calls.append(None)
+        if len(calls) == 2:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+        return forward(self, *arguments, **options)
+
+    begun = []
+
+    def spy(*arguments, state, **told):
+        begun.append(0 if state is None else state.step)
+        return generate(*arguments, state=state, **(told | {"sequential_guidance": False, "offload": False}))
+
+    monkeypatch.setattr(making, "generate", spy)
+    monkeypatch.setattr(type(pipeline.unet), "forward", run_out)
+    networks = Footprint(UNetConfig(), VAEConfig(), 2, 0, 0, 0)
+    monkeypatch.setattr(Footprint, "of", classmethod(lambda cls, pipeline: networks))
+    assert make("--memory", "auto") == 0
+    assert begun == [0, 1]
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("memory")]
+    assert line.startswith("memory ran out; going on with --")
 
 
 def test_a_row_is_the_same_with_and_without(make, monkeypatch):

@@ -189,4 +189,3 @@ def test_what_failed_is_let_go(monkeypatch):
     monkeypatch.setattr(savings.torch.cuda, "empty_cache", lambda: emptied.append(True))
     less = Economy(Savings(), rest=(Choice(Savings(offload=True), 1, 1.0),)).less()
     assert (less.savings, less.rest, emptied) == (Savings(offload=True), (), [True])
-    assert less.less() is None

@@ -221,6 +221,8 @@ def test_a_run_of_another_version_is_refused(half, refused):
     for change, sentence in (
         ({"settings": {**begun["settings"], "old": 1}}, f"{version}'old'; known are steps"),
         ({"settings": {**begun["settings"], "normalize": True}}, f"{version}'normalize', which is now"),
+        ({"settings": {**begun["settings"], "where": ["up"]}}, "'up' is now 'decoder'"),
+        ({"arguments": ["--no-normalize"]}, "another version of this program: unrecognized arguments: --no-normalize"),
         ({"threads": None}, "its begun.json has no threads"),
     ):
         content = {k: v for k, v in {**begun, **change}.items() if v is not None and k != "checksum"}

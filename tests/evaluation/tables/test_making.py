@@ -14,6 +14,7 @@ from evaluation.tables.making import (
     check_plans,
     check_suite,
     check_words,
+    fit_rows,
     known_words,
     make_video,
     measure_reference,
@@ -24,6 +25,7 @@ from evaluation.tables.making import (
     stand_ins,
 )
 from sampling.generate import generate
+from weights.memory import Savings
 
 WHOLE = {"sequential_guidance": False, "offload": False}  # what the small pipeline can do
 GREY = np.full((4, 32, 48, 3), 128, np.uint8)
@@ -131,10 +133,12 @@ def test_a_row_that_does_not_fit_is_refused_by_its_name(pipeline, item, row, mon
     monkeypatch.setattr(making, "check_memory", check)
     how = {"sequential_guidance": True, "offload": False, "frames_per_chunk": 2}
     large = replace(row, settings=replace(row.settings, frozen_steps=1))
+    plans = check_plans(pipeline, [item, replace(item, id="b")], {"mask": row, "large": large})
     with pytest.raises(ValueError, match="row large cannot be made: it needs 9 GB"):
-        check_plans(pipeline, [item, replace(item, id="b")], {"mask": row, "large": large}, **how)
+        fit_rows(pipeline, plans, Savings(**how), None)
     assert asked == [(pipeline, row.settings, how), (pipeline, large.settings, how)]  # once for all items of a row
-    check_plans(pipeline, [], {"large": large}, **how)  # a worker without items makes nothing
+    nothing = check_plans(pipeline, [], {"large": large})  # a worker without items makes nothing
+    assert fit_rows(pipeline, nothing, Savings(**how), None).how == how
 
 
 def test_what_saves_memory_reaches_the_sampler_and_not_the_name(store, pipeline, item, row, monkeypatch):
