@@ -16,9 +16,9 @@ import train_free
 from adaptation.trajectory import Trajectory
 from model.config import UNetConfig, VAEConfig
 from sampling.generate import Plan, make_plan
-from weights import memory, savings
-from weights.memory import Choice, Footprint, Savings, estimate_bytes
-from weights.savings import Economy, choices_in_turn, flags
+from weights import memory
+from weights.memory import Footprint, Savings, estimate_bytes
+from weights.savings import choices_in_turn, flags
 
 GONE = torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
 NETWORKS = Footprint(UNetConfig(), VAEConfig(), 2, 0, 0, 0)
@@ -158,34 +158,3 @@ def test_what_is_added_to_an_unfinished_run_counts_over_how_it_chose(stopped, ru
     _, _, (left,) = stopped(KeyboardInterrupt(), 8, *ball, *SIX, "--sequential-guidance")
     _, (facts,) = run("--resume", str(left), "--memory", "auto")
     assert facts["sequential_guidance"] is False
-
-
-# ---- The order -----------------------------------------------------------------------------------------------------
-
-
-def test_each_choice_needs_less_and_none_is_faster_than_one_before(loaded):
-    choices = choices_in_turn(NETWORKS, [plan_of(loaded)], need(loaded))
-    assert choices[0].savings == Savings()
-    needed, times = [c.bytes for c in choices], [c.time for c in choices]
-    assert needed == sorted(needed, reverse=True) and len(set(needed)) == len(needed)
-    assert times == sorted(times)
-
-
-def test_of_networks_that_are_not_known_the_order_is_zeroscopes(loaded):
-    other = Footprint(UNetConfig(layers_per_block=3), VAEConfig(), 2, 10**12, 0, 0)
-    plans = [plan_of(loaded)]
-    found = [choice.savings for choice in choices_in_turn(other, plans, 10)]
-    assert found[0] == Savings() and len(found) > 2
-
-
-def test_flags_are_as_they_are_typed():
-    assert flags(Savings()) == ""
-    assert flags(Savings(True, False, True, 1)) == "--checkpoint-activations --offload --frames-per-chunk 1"
-
-
-def test_what_failed_is_let_go(monkeypatch):
-    emptied = []
-    monkeypatch.setattr(savings.torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(savings.torch.cuda, "empty_cache", lambda: emptied.append(True))
-    less = Economy(Savings(), rest=(Choice(Savings(offload=True), 1, 1.0),)).less()
-    assert (less.savings, less.rest, emptied) == (Savings(offload=True), (), [True])
