@@ -98,18 +98,16 @@ class TemporalConvLayer(nn.Module):
 
 
 class Downsample(nn.Module):
-    """3x3 convolution of stride 2. The U-Net pads by one on each side, the VAE only right and below."""
+    """3x3 convolution of stride 2. The U-Net pads by one on each side, the VAE, by `pad`, only right and below."""
 
-    def __init__(self, channels: int, pad: tuple[int, int, int, int] = (1, 1, 1, 1)) -> None:
+    def __init__(self, channels: int, pad: tuple[int, int, int, int] | None = None) -> None:
         super().__init__()
         self.pad = pad  # left, right, top, bottom
-        self.conv = nn.Conv2d(channels, channels, 3, stride=2)
+        self.conv = nn.Conv2d(channels, channels, 3, stride=2, padding=1 if pad is None else 0)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, C, ceil(H / 2), ceil(W / 2)) in the U-Net; floor in the VAE."""
-        if self.pad == (1, 1, 1, 1):  # padding inside the convolution saves a copy
-            return F.conv2d(x, self.conv.weight, self.conv.bias, stride=2, padding=1)
-        return self.conv(F.pad(x, self.pad))
+        return self.conv(x if self.pad is None else F.pad(x, self.pad))
 
 
 class Upsample(nn.Module):

@@ -48,37 +48,23 @@ class MidBlock(nn.Module):
         return self.resnets[1](self.attentions[0](self.resnets[0](x)))
 
 
-class EncoderBlock(nn.Module):
-    """One level of the encoder: ResNet blocks, then half the size (not at the last level)."""
+class Level(nn.Module):
+    """ResNet blocks at one size of the grid, then the layer that leads to the next size; the last level has none."""
 
-    def __init__(self, in_channels: int, out_channels: int, config: VAEConfig, last: bool) -> None:
+    downsamplers: nn.ModuleList  # of one, in the encoder
+    upsamplers: nn.ModuleList  # of one, in the decoder
+
+    def __init__(self, in_channels: int, out_channels: int, layers: int, groups: int) -> None:
         super().__init__()
-        widths = [in_channels] + [out_channels] * config.layers_per_block
-        self.resnets = nn.ModuleList(_resnets(widths, config))
-        if not last:
-            self.downsamplers = nn.ModuleList([Downsample(out_channels, pad=(0, 1, 0, 1))])
+        widths = [in_channels] + [out_channels] * layers
+        self.resnets = nn.ModuleList([ResnetBlock(a, b, groups, EPS) for a, b in pairwise(widths)])
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C', H / 2, W / 2); the last block keeps the size."""
+        """(N, C, H, W) -> (N, C', H / 2, W / 2) in the encoder, (N, C', 2 H, 2 W) in the decoder."""
         for resnet in self.resnets:
             x = resnet(x)
-        return self.downsamplers[0](x) if hasattr(self, "downsamplers") else x
-
-
-class DecoderBlock(nn.Module):
-    """One level of the decoder: one ResNet block more than the encoder's, then twice the size (not at the last)."""
-
-    def __init__(self, in_channels: int, out_channels: int, config: VAEConfig, last: bool) -> None:
-        super().__init__()
-        widths = [in_channels] + [out_channels] * (config.layers_per_block + 1)
-        self.resnets = nn.ModuleList(_resnets(widths, config))
-        if not last:
-            self.upsamplers = nn.ModuleList([Upsample(out_channels)])
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C', 2 H, 2 W); the last block keeps the size."""
-        for resnet in self.resnets:
-            x = resnet(x)
+        if hasattr(self, "downsamplers"):
+            return self.downsamplers[0](x)
         return self.upsamplers[0](x) if hasattr(self, "upsamplers") else x
 
 
@@ -89,10 +75,12 @@ class Encoder(nn.Module):
         super().__init__()
         widths = config.block_out_channels
         self.conv_in = nn.Conv2d(config.in_channels, widths[0], 3, padding=1)
-        pairs = list(zip((widths[0], *widths), widths, strict=False))
-        self.down_blocks = nn.ModuleList(
-            [EncoderBlock(a, b, config, last=i == len(pairs) - 1) for i, (a, b) in enumerate(pairs)]
-        )
+        self.down_blocks = nn.ModuleList()
+        for level, (a, b) in enumerate(pairwise((widths[0], *widths))):
+            block = Level(a, b, config.layers_per_block, config.norm_num_groups)
+            if level < len(widths) - 1:
+                block.downsamplers = nn.ModuleList([Downsample(b, pad=(0, 1, 0, 1))])
+            self.down_blocks.append(block)
         self.mid_block = MidBlock(widths[-1], config.norm_num_groups)
         self.conv_norm_out = nn.GroupNorm(config.norm_num_groups, widths[-1], EPS)
         self.conv_out = nn.Conv2d(widths[-1], 2 * config.latent_channels, 3, padding=1)
@@ -113,10 +101,12 @@ class Decoder(nn.Module):
         widths = config.block_out_channels[::-1]
         self.conv_in = nn.Conv2d(config.latent_channels, widths[0], 3, padding=1)
         self.mid_block = MidBlock(widths[0], config.norm_num_groups)
-        pairs = list(zip((widths[0], *widths), widths, strict=False))
-        self.up_blocks = nn.ModuleList(
-            [DecoderBlock(a, b, config, last=i == len(pairs) - 1) for i, (a, b) in enumerate(pairs)]
-        )
+        self.up_blocks = nn.ModuleList()
+        for level, (a, b) in enumerate(pairwise((widths[0], *widths))):
+            block = Level(a, b, config.layers_per_block + 1, config.norm_num_groups)
+            if level < len(widths) - 1:
+                block.upsamplers = nn.ModuleList([Upsample(b)])
+            self.up_blocks.append(block)
         self.conv_norm_out = nn.GroupNorm(config.norm_num_groups, widths[-1], EPS)
         self.conv_out = nn.Conv2d(widths[-1], config.out_channels, 3, padding=1)
 
@@ -174,7 +164,3 @@ class AutoencoderKL(nn.Module):
 def _check_video(name: str, video: Tensor, channels: int) -> None:
     if video.ndim != 5 or video.shape[1] != channels:
         raise ValueError(f"{name} have shape {tuple(video.shape)}; expected (B, {channels}, F, H, W)")
-
-
-def _resnets(widths: list[int], config: VAEConfig) -> list[ResnetBlock]:
-    return [ResnetBlock(a, b, config.norm_num_groups, EPS) for a, b in pairwise(widths)]
