@@ -143,7 +143,8 @@ def _about_tracks(results: Mapping[str, RowResult], items: str) -> list[str]:
         "in which it is wanted.",
         f"IoU: {iou}; mean over covered subjects, or over all with those not covered as 0.",
         f"{clip if 'text' in first['extractors'] else ''}tau: of the last step.",
-        "In brackets: 95 % interval over videos, of CoV by Wilson's formula, of means by Student's t.",
+        "In brackets: 95 % interval over videos, of CoV by Wilson's formula, of means by Student's t "
+        "(whose ends may lie where no value can).",
     ]
 
 
