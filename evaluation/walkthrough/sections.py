@@ -185,8 +185,12 @@ def refinement(walk: Walk, book: Book, G_g: Tensor, G_p: Tensor) -> Tensor:
     """z_t^M, line 6 of Algorithm 1: the first of M iterations of Eq. 2 is shown, the others are done."""
     settings, z = walk.settings, walk.state.z
     eta_l, eta_k = step_sizes(settings.gamma, walk.alpha_bar)
-    sizes, noise = {"eta_l": eta_l, "eta_k": eta_k, "c_g": settings.c_g}, walk.draw_noise(0)
-    after = intrinsic_step(z, prior_gradient=G_g, score=G_p, **sizes, noise=noise)
+    noise = walk.draw_noise(0)
+
+    def line_6(z: Tensor, G_g: Tensor, G_p: Tensor, noise: Tensor) -> Tensor:
+        return intrinsic_step(z, prior_gradient=G_g, score=G_p, eta_l=eta_l, eta_k=eta_k, c_g=settings.c_g, noise=noise)
+
+    after = line_6(z, G_g, G_p, noise)
     terms = {
         "eta_l c_g grad tau": eta_l * settings.c_g * G_g,
         "eta_l grad log p": eta_l * G_p,
@@ -221,7 +225,7 @@ def refinement(walk: Walk, book: Book, G_g: Tensor, G_p: Tensor) -> Tensor:
     book.show("4_refinement.png", caption, pictures.terms(panels))
     for m in range(1, settings.iterations):
         G_g, G_p, _ = walk.gradients(after)
-        after = intrinsic_step(after, prior_gradient=G_g, score=G_p, **sizes, noise=walk.draw_noise(m))
+        after = line_6(after, G_g, G_p, walk.draw_noise(m))
     return after
 
 
