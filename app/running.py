@@ -91,14 +91,14 @@ def make_figures(job: Job, result: Result) -> list[Figure]:
         methods = method_settings(pipeline, PRESETS, request.settings)
         if result.settings not in methods.values():  # a flag turned over what its method says
             methods = {"as asked": result.settings, **methods}
-        rows = len({*methods.values()} - {result.settings})  # those not made yet
-        with progress_bar("all methods", rows * result.settings.steps) as show:
+        steps = sum(settings.steps for settings in {*methods.values()} - {result.settings})  # of those not made yet
+        with progress_bar("all methods", steps) as show:
             results = run_methods(pipeline, trajectory, methods, result.seed, known=[result], progress=show, **options)
         figures.append(partial(write_comparison, results=results, trajectory=trajectory, fps=job.fps))
     if request.record_activations:
         methods = method_settings(pipeline, FIGURE_2, request.settings)
         together = options | {"sequential_guidance": False}  # the variance is that of both guidance halves
-        with progress_bar("activations", len(methods) * result.settings.steps) as show:
+        with progress_bar("activations", sum(settings.steps for settings in methods.values())) as show:
             recorded = record_activations(pipeline, trajectory, methods, result.seed, progress=show, **together)
         figures.append(partial(write_activations, activations=recorded))
     if request.show_masks:

@@ -137,8 +137,8 @@ def test_all_methods_can_be_compared_from_one_noise(run, loaded, ball, video):
     assert list(rows) == list(PRESETS)
     assert rows["full"] == {"settings": facts["settings"], "records": facts["records"]}
     assert len({json.dumps(row["settings"]) for row in rows.values()}) == len(PRESETS)
-    # Two steps for each of the eight methods, and two refinements before each in mask-norm+id, full and paper.
-    assert len(calls) == 8 * 2 + 3 * 2 * 2
+    # Two steps for seven of the methods, and two refinements before each in mask-norm+id and full; 50 steps for paper.
+    assert len(calls) == 7 * 2 + 2 * 2 * 2 + 50 * 3
     assert len(video(folder / "compare.mp4")[0]) == 4
     assert (folder / "compare.png").exists()
 
