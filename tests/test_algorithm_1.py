@@ -93,6 +93,11 @@ def test_every_method(agree, method):
     agree(preset(method, BASE), METHODS[method])
 
 
+def test_the_papers_own_settings(agree):
+    """Whatever a checkpoint recommends; all but the number of steps, of which the first four are frozen."""
+    agree(replace(preset("paper", BASE), steps=5), Choices(steps=5))
+
+
 @pytest.mark.parametrize("subjects", SUBJECTS)
 def test_subjects(agree, subjects):
     agree(replace(preset("full", BASE), **SHORT), replace(SAME, steps=2, frozen=1), subjects)
