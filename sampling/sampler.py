@@ -127,7 +127,7 @@ def sample(
             terms.append(torch.stack([_rms(eta_l * settings.c_g * G_g), _rms(eta_l * G_p), _rms(eta_k * noise)]))
         # 7: end for
 
-        eps = _guided(*_predict(denoise, z, t, frozen), settings)
+        eps = classifier_free(*_predict(denoise, z, t, frozen), settings.guidance_scale)
         fresh = state.streams.draw("ddim", shape, step).to(z) if settings.eta > 0 else None
         z_prev = ddim_step(z, eps, alpha_bar, alpha_bar_prev, settings.eta, fresh)  # 8: z_{t-1} <- DDIMStep(z_t^M)
         if not z_prev.isfinite().all():
@@ -162,7 +162,7 @@ def gradients(
     network is not differentiated: nothing after a step looks back through it.
     """
     if boxes is None or settings.c_g == 0:
-        eps = _guided(*_predict(denoise, z, t, frozen), settings)
+        eps = classifier_free(*_predict(denoise, z, t, frozen), settings.guidance_scale)
         return torch.zeros_like(z), score(eps, alpha_bar), predict_clean(z, eps, alpha_bar)
 
     if torch.is_inference_mode_enabled():
@@ -171,7 +171,7 @@ def gradients(
     z = z.detach().requires_grad_()
     with torch.set_grad_enabled(through is not None):
         eps_uncond, eps_text = _predict(denoise, z, t, frozen, through)
-        eps = _guided(eps_uncond, eps_text, settings)
+        eps = classifier_free(eps_uncond, eps_text, settings.guidance_scale)
     with torch.enable_grad():
         z0 = predict_clean(z, eps_text if through == "text-half" else eps, alpha_bar)
         tau = temporal_consistency(z0, boxes)  # (B,)
@@ -187,10 +187,6 @@ def _predict(denoise: Denoise, z: Tensor, t: int, frozen: bool, through: str | N
     else:
         eps_uncond, eps_text = denoise(z, t, frozen)
     return eps_uncond.to(z.dtype), eps_text.to(z.dtype)
-
-
-def _guided(eps_uncond: Tensor, eps_text: Tensor, settings: SamplingSettings) -> Tensor:
-    return classifier_free(eps_uncond, eps_text, settings.guidance_scale)
 
 
 def _record(t: int, z0: Tensor, terms: list[Tensor], z_prev: Tensor, boxes: Tensor | None) -> dict[str, Any]:
