@@ -115,7 +115,8 @@ def test_each_switch_saves_memory():
     ],
 )
 def test_the_checkpoints_of_the_hub_in_float16(frames, height, width, gigabytes):
-    """Plain, and full with checkpointing, as tests/benchmarks/memory.py counts them at each size (and idle weights)."""
+    """Plain, and full with checkpointing. tests/benchmarks/memory.py counts the same at each size, but for the second
+    of 448 x 256, which is in proportion."""
     shape = (4, frames, height // 8, width // 8)
     plain = estimate(preset("plain"), shape, ZEROSCOPE, steered=False)
     full = estimate(FULL, shape, ZEROSCOPE, checkpoint_activations=True)
