@@ -13,7 +13,7 @@ import torch
 from adaptation.trajectory import Trajectory
 from app.arguments import MEMORY, Request, flag
 from app.folder import check_output, check_space, folder_name
-from evaluation.figures.activations import load_figure
+from evaluation.figures.activations import FIGURE_2, load_figure
 from sampling.generate import Plan, make_plan, method_settings, recommended
 from sampling.settings import PRESETS, SamplingSettings, without_effect
 from weights import load
@@ -23,7 +23,6 @@ from weights.memory import Savings, check_memory
 from weights.savings import Economy, plan_economy
 
 SIZE = ("frames", "height", "width")
-FIGURE_2 = ("plain", "mask", "mask-norm")  # its curves
 
 
 @dataclass(frozen=True, eq=False)

@@ -130,7 +130,7 @@ def make_charts(run: Mapping[str, Any], activations: Mapping[str, Any] | None) -
     if activations is not None:
         masked = activations["frozen_steps"]
         charts.append(("Variance of the second decoder block", activations["variance"], masked, False))
-        charts.append(("Its distance from the unmasked run", activations["error"], masked, False))
+        charts.append(("The same minus the unmasked run's", activations["difference"], masked, False))
     return [
         f"<figure>{line_chart(title, shown, masked, log)}</figure>"
         for title, curves, masked, log in charts

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from app.folder import describe, write_run
-from app.job import FIGURE_2, Job, Video
+from app.job import Job, Video
 from app.unfinished import STATE, Unfinished, begin, go_on, load_state, save_state
 from ending import MEMORY_RAN_OUT, explain, is_out_of_memory
-from evaluation.figures.activations import record_activations, write_activations
+from evaluation.figures.activations import FIGURE_2, record_activations, write_activations
 from evaluation.figures.compare import run_methods, write_comparison
+from evaluation.figures.distributions import record_matching, write_distributions
 from evaluation.figures.masks_picture import write_masks
 from sampling.generate import Result, generate, method_settings
 from sampling.sampler import NonFinite, State
@@ -81,12 +82,13 @@ def sample_video(job: Job, video: Video, run: Unfinished) -> Result:
 
 
 def make_figures(job: Job, result: Result) -> list[Figure]:
-    """Figures 4 and 2 from the noise of `result`, and its masks, where they are asked for; none without boxes."""
+    """Figures 4, 2 and 3 from the noise of `result`, and its masks, where they are asked for; none without boxes."""
     request, pipeline, trajectory = job.request, job.pipeline, job.trajectory
     figures: list[Figure] = []
     if trajectory is None:
         return figures
-    options = {"prompt": result.prompt, "negative_prompt": request.negative_prompt, **job.economy.how, **job.size}
+    texts = {"prompt": result.prompt, "negative_prompt": request.negative_prompt}
+    options = {**texts, **job.economy.how, **job.size}
     if request.compare:
         methods = method_settings(pipeline, PRESETS, request.settings)
         if result.settings not in methods.values():  # a flag turned over what its method says
@@ -101,6 +103,9 @@ def make_figures(job: Job, result: Result) -> list[Figure]:
         with progress_bar("activations", sum(settings.steps for settings in methods.values())) as show:
             recorded = record_activations(pipeline, trajectory, methods, result.seed, progress=show, **together)
         figures.append(partial(write_activations, activations=recorded))
+        (normalized,) = method_settings(pipeline, ["mask-norm"], request.settings).values()
+        matchings = record_matching(pipeline, trajectory, normalized, result.seed, **texts, **job.size)
+        figures.append(partial(write_distributions, matchings=matchings))
     if request.show_masks:
         plan: dict[str, Any] = {"prompt": result.prompt, "settings": result.settings, **job.size}
         figures.append(partial(write_masks, pipeline=pipeline, trajectory=trajectory, **plan))

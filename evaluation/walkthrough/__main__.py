@@ -1,8 +1,9 @@
 """The method, section by section of the paper, on one step of one video: `python -m evaluation.walkthrough`.
 
 Prints what each equation is given and what it makes of it, and writes that with pictures as OUT/walkthrough.md. The
-sections are the functions of `walkthrough_sections.py`, which call the repository's equations as the sampler does; in
-the end the step that they took apart is held against the sampler's own. Needs matplotlib.
+sections are the functions of `sections.py`, which call the repository's equations as the sampler does; in the end the
+step that they took apart is held against the sampler's own. `--out docs/walkthrough` brings the page in the documents
+up to date, `python -m evaluation.walkthrough.notebook` the notebook. Needs matplotlib.
 """
 
 from __future__ import annotations
@@ -12,13 +13,11 @@ import sys
 from functools import partial
 from pathlib import Path
 
-import torch
-
 from adaptation.trajectory import Trajectory
 from ending import exit_code
 from evaluation.figures.activations import load_figure
-from evaluation.walkthrough import sections
-from evaluation.walkthrough.book import Book, Walk, begin
+from evaluation.walkthrough.book import Book, begin
+from evaluation.walkthrough.sections import walk_through
 from storage import check_folder
 from weights.load import load_pipeline
 
@@ -39,24 +38,10 @@ def write(arguments: argparse.Namespace) -> None:
     print(walk_through(walk, Book(arguments.out)))
 
 
-@torch.no_grad()  # `gradients` lifts it
-def walk_through(walk: Walk, book: Book) -> Path:
-    """The paper's order; z passes from section to section as in Algorithm 1."""
-    sections.boxes_and_regions(walk, book)
-    sections.masks(walk, book)
-    sections.subject_words(walk, book)
-    sections.mask_normalization(walk, book)
-    G_g, G_p = sections.temporal_prior(walk, book)
-    z = sections.refinement(walk, book, G_g, G_p)
-    sections.denoising_step(walk, book, z)
-    sections.video(walk, book)
-    return book.save()
-
-
 def build_parser() -> argparse.ArgumentParser:
     """The command's options."""
     parser = argparse.ArgumentParser(
-        "evaluation.walkthrough.__main__", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        "python -m evaluation.walkthrough", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
     add("--out", default=Path("outputs/walkthrough"), type=Path, metavar="DIR", help="(%(default)s)")

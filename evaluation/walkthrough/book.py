@@ -73,16 +73,27 @@ class Walk:
         return to_uint8(self.pipeline.vae.decode(z0, 4))
 
 
-def begin(pipeline: Pipeline, trajectory: Trajectory | None = None, seed: int = 0, **size: int | None) -> Walk:
-    """The full method as the checkpoint recommends it, before its first step; size: frames, height, width."""
+def begin(
+    pipeline: Pipeline,
+    trajectory: Trajectory | None = None,
+    seed: int = 0,
+    settings: SamplingSettings | None = None,
+    **size: int | None,
+) -> Walk:
+    """A run before its first step; without settings the full method as the checkpoint recommends it.
+
+    size: frames, height, width
+    """
     frames = size.get("frames") or pipeline.defaults.frames
     if trajectory is None:
         trajectory = Trajectory.from_keyframes({frames - 1: LAST, 0: FIRST}, frames, SUBJECT, PROMPT)
     trajectory = trajectory.resample(frames)
     # What a checkpoint may recommend beyond the paper's method would add a line to the step.
-    settings = replace(recommended(pipeline, "full"), eta=0.0, unit_gradient=False)
+    settings = replace(settings or recommended(pipeline, "full"), eta=0.0, unit_gradient=False)
     if not settings.frozen_steps or settings.refine_steps == 0:
-        raise ValueError(f"the full method of {pipeline.name} has no masks or no refinement in its first step")
+        raise ValueError(
+            "a walkthrough shows masks and a refinement, so that frozen_steps and refine_steps cannot be 0"
+        )
     plan = make_plan(pipeline, None, trajectory, settings, **size)
     text = pipeline.text_encoder.encode(["", plan.prompt])
     trajectory = replace(trajectory, prompt=plan.prompt)
@@ -91,13 +102,17 @@ def begin(pipeline: Pipeline, trajectory: Trajectory | None = None, seed: int = 
 
 @dataclass(frozen=True)
 class Book:
-    """walkthrough.md as it grows; what is written is also printed."""
+    """walkthrough.md as it grows; what is written is also told: printed here, shown below its cell in a notebook."""
 
     folder: Path
     parts: list[str] = field(default_factory=list)
 
     def write(self, text: str) -> None:
         self.parts.append(text)
+        self.tell(text)
+
+    def tell(self, text: str, picture: Path | None = None) -> None:
+        """text: Markdown; picture: the file that a caption is of."""
         print(text, end="\n\n", flush=True)
 
     def show(self, name: str, caption: str, picture: bytes | np.ndarray | None = None) -> None:
@@ -106,7 +121,8 @@ class Book:
             write_bytes(self.folder / name, picture)
         elif picture is not None:
             write_png(self.folder / name, picture)
-        self.write(f"![{caption}]({name})\n\n*{caption}*")
+        self.parts.append(f"![{caption}]({name})\n\n*{caption}*")
+        self.tell(f"*{caption}*", self.folder / name)
 
     def save(self) -> Path:
         path = self.folder / "walkthrough.md"

@@ -17,7 +17,6 @@ from evaluation.figures.video import COLORS, Color, contact_sheet, draw_boxes, e
 CELL = 24  # pixels of a latent cell
 OUTSIDE: Color = (70, 76, 84)
 LINE: Color = (28, 31, 36)
-UNMASKED, MASKED, NORMALIZED = "tab:green", "tab:blue", "tab:orange"  # as in the paper's Figure 2
 
 
 def regions(M_v: Tensor, boxes: Tensor) -> np.ndarray:
@@ -36,28 +35,6 @@ def rows(videos: Mapping[str, np.ndarray], boxes: Tensor) -> np.ndarray:
     marked = [draw_boxes(enlarge(frames, 160), boxes.numpy())[shown] for frames in videos.values()]
     sheets = [contact_sheet(frames, columns=len(shown), gap=GAP)[None] for frames in marked]
     return stack(draw_labels(list(videos), sheets[0].shape[1]), sheets)[0]
-
-
-def histograms(layers: Mapping[str, tuple[Tensor, Tensor, Tensor]]) -> bytes:
-    """A row for each attention: A_u with A_m, A_u with the normalized A_m, and the map between them in one frame."""
-    figure = load_figure()(figsize=(11, 3.1 * len(layers)), layout="constrained")
-    for (kind, (A_u, A_m, A_n)), axes in zip(
-        layers.items(), figure.subplots(len(layers), 3, squeeze=False), strict=True
-    ):
-        bins = np.linspace(*np.percentile(torch.cat([A_u, A_m]), (0.05, 99.95)), 81)
-        compared = (("before", A_m, "A_m", MASKED), ("after", A_n, "normalized A_m", NORMALIZED))
-        for ax, (when, a, label, color) in zip(axes, compared, strict=False):
-            ax.hist(A_u.flatten().numpy(), bins, color=UNMASKED, alpha=0.35, label="A_u")
-            ax.hist(a.flatten().numpy(), bins, color=color, histtype="step", linewidth=1.5, label=label)
-            ax.set(title=f"{kind}-attention, {when}", xlabel="value", yticks=[])
-            ax.legend(frameon=False)
-        frame = len(A_m) // 2  # frame 0 of the text half
-        m, n = (np.sort(a[frame].flatten().numpy()) for a in (A_m, A_n))
-        axes[2].plot(m, m, color="0.7", linestyle="--", label="unchanged")
-        axes[2].plot(m, n, color=NORMALIZED, label="frame 0")
-        axes[2].set(title="what the layer does", xlabel="value of A_m", ylabel="value instead")
-        axes[2].legend(frameon=False)
-    return _png(figure)
 
 
 def prior(frames: np.ndarray, boxes: Tensor, rho: Sequence[float], magnitude: Tensor) -> bytes:

@@ -1,9 +1,11 @@
 """The sections of the walkthrough: each calls the equations of one part of the paper, prints, draws and returns them.
 
-All run under torch.no_grad; `__main__.py` calls them in order.
+`walk_through` calls them in the paper's order. All run under torch.no_grad.
 """
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import torch
 from einops import rearrange
@@ -16,6 +18,7 @@ from adaptation.temporal_prior import consecutive_correlations, crop, temporal_c
 from adaptation.trajectory import Trajectory
 from evaluation.figures.activations import observed_layer
 from evaluation.figures.compare import draw_rows, run_methods
+from evaluation.figures.distributions import Matching, plot_distributions
 from evaluation.figures.masks_picture import attention_grids, token_words, write_masks
 from evaluation.figures.video import write_mp4
 from evaluation.walkthrough import pictures
@@ -27,6 +30,21 @@ from sampling.generate import Result, generate
 from sampling.guidance import classifier_free, score
 from sampling.sampler import sample
 from sampling.settings import preset
+
+
+@torch.no_grad()
+def walk_through(walk: Walk, book: Book) -> Path:
+    """The paper's order; z passes from section to section as in Algorithm 1. The notebook has a cell for each line."""
+    M_v = boxes_and_regions(walk, book)
+    masks_by_grid = masks(walk, book)
+    M_y = subject_words(walk, book)
+    outputs = mask_normalization(walk, book)
+    G_g, G_p = temporal_prior(walk, book)
+    z = refinement(walk, book, G_g, G_p)
+    z_prev = denoising_step(walk, book, z)
+    results = video(walk, book)
+    return book.save()
+
 
 # ---- Section 2.1: boxes, masks, words ------------------------------------------------------------------------------
 
@@ -105,8 +123,8 @@ def subject_words(walk: Walk, book: Book) -> Tensor:
 # ---- Section 2.2: Mask Normalization -------------------------------------------------------------------------------
 
 
-def mask_normalization(walk: Walk, book: Book) -> dict[str, tuple[Tensor, Tensor, Tensor]]:
-    """A_u, A_m and the normalized A_m, each (2 F, N, C), of self- and cross-attention in one layer of the decoder."""
+def mask_normalization(walk: Walk, book: Book) -> dict[str, Matching]:
+    """A_u, A_m and the matched A_m, each (2 F, N, C), of self- and cross-attention in one layer of the decoder."""
     block = observed_layer(walk.pipeline.unet).transformer_blocks[0]
     made = {}
     rows = [
@@ -124,19 +142,19 @@ def mask_normalization(walk: Walk, book: Book) -> dict[str, tuple[Tensor, Tensor
         expected = attention.to_out[0](A_n if walk.control.normalizes(kind) else A_m)
         distance = f"{(expected - output).abs().max():.1e}"
         rows.append((kind, shape(A_u), *(f"{variance(a):.6f}" for a in (A_u, A_m, A_n)), distance))
-        made[kind] = A_u, A_m, A_n
+        made[kind] = Matching(A_u, A_m, A_n)
+    each = "frame by frame" if walk.settings.axis == "joint" else "channel by channel in each frame"
     book.write(
         f"## Section 2.2: Mask Normalization\n\n"
         f"A_u = softmax(Q K^T / sqrt(d)) V, {where(self_attention)} and {where(cross_attention)}; A_m is the "
         f"same without what the mask closes, {where(grouped_attention)}. Q, K and V are those of a forward pass, in "
         f"the first transformer of the second decoder block, where the paper's Figure 2 looks; both guidance halves "
-        f"make 2 F frames. "
-        f"{where(match_distribution)} puts, frame by frame, the k-th smallest value of A_u where A_m has its k-th "
-        f"smallest: the order is the mask's, the values are those that the frozen network expects."
+        f"make 2 F frames. {where(match_distribution)} puts, {each}, the k-th smallest value of A_u where A_m has its "
+        f"k-th smallest: the order is the mask's, the values are those that the frozen network expects."
     )
     book.write(table(*rows))
-    caption = "How often values occur, before and after; right, what becomes of A_m's values in frame 0, text half."
-    book.show("2_normalization.png", caption, pictures.histograms(made))
+    caption = "Figure 3 of the paper: the share of values below each value. The matched output lies on A_u."
+    book.show("2_normalization.png", caption, plot_distributions(made))
     return made
 
 

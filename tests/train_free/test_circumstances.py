@@ -100,6 +100,7 @@ def test_options_reach_every_network_that_is_run(loaded, run, monkeypatch, ball)
 
     for name in ("generate", "run_methods", "record_activations"):
         watch(name)
+    monkeypatch.setattr(running, "record_matching", lambda *_, **__: {})  # of a real network's attention
     figures = ["--compare", "--record-activations"]
     run(*ball, *figures, "--sequential-guidance", "--offload", "--frames-per-chunk", "2")
     given = (True, True, 2)
@@ -135,12 +136,12 @@ def test_activations_are_held_against_it_with_both_halves_together(loaded, monke
 
     def check(pipeline, plan, **how):
         asked.append((plan.settings.mask_normalization, plan.settings.iterations, how["sequential_guidance"]))
-        if len(asked) == 4:
+        if len(asked) == 5:
             raise ValueError("too large")
 
     monkeypatch.setattr(job, "check_memory", check)
     assert refused(*ball, "--record-activations", "--sequential-guidance") == "error: too large"
-    assert asked == [(True, 2, True), (False, 0, False), (False, 0, False), (True, 0, False)]
+    assert asked == [(True, 2, True), (False, 0, False), (False, 0, False), (True, 0, False), (True, 0, False)]
 
 
 def test_what_cannot_fit_is_refused_before_the_first_run(tmp_path, monkeypatch, refused):
@@ -225,5 +226,6 @@ def test_a_resumed_run_gets_its_figures(tmp_path, monkeypatch, capsys):
     whole, parts = contents(Path("whole")), contents(Path("parts"))
     assert [name for name in whole if parts.get(name) != whole[name]] == []
     figures = {"compare.png", "compare.mp4", "compare.json", "activations.png", "activations.json", "masks.png"}
+    figures.add("distributions.png")
     assert figures <= set(whole)
     assert [note["step"] for note in json.loads(Path("parts/run.json").read_text())["resumed"]] == [1]

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -92,19 +93,23 @@ def test_no_token_knows_another(tiny):
     assert not torch.allclose(ball[changed], cross[changed])
 
 
-def test_figure_2(tiny):
-    """Masks move the variance of the second decoder block's transformer away from the unmasked run's, and Mask
-    Normalization brings it back, in the paper's setting: decoder, 4 frozen steps, guidance 9. Mean over 4 tracks."""
+def test_mask_normalization_keeps_the_variance_near_the_unmasked_runs(tiny):
+    """In the second decoder block's transformer, in the paper's setting (decoder, 4 frozen steps, guidance 9): mean
+    distance over those steps and 2 tracks. Not the sign, which on tiny is not the paper's: see docs/results.md."""
     base, steps = SamplingSettings(steps=25), 4
-    errors = {"mask": 0.0, "mask-norm": 0.0}
-    for item in make_items("keyframes", "tiny", 2, tiny.defaults.frames, first=1000):
+    mask_norm = preset("mask-norm", base)
+    methods = {"plain": preset("plain", base), "mask": preset("mask", base)}
+    methods |= {axis: replace(mask_norm, axis=axis) for axis in ("channel", "joint")}
+    distances = dict.fromkeys(methods, 0.0)
+    for item in make_items("keyframes", "tiny", 1, tiny.defaults.frames, first=1000):
         variance = {}
-        for method in ("plain", *errors):
-            plan = make_plan(tiny, None, item.trajectory, preset(method, base))
+        for method, settings in methods.items():
+            plan = make_plan(tiny, None, item.trajectory, settings)
             denoise = make_denoise(tiny.unet, tiny.text_encoder.encode(["", plan.prompt]), plan.control)
             start = initial_state([item.seed], plan.shape)
             with record_variance(observed_layer(tiny.unet)) as variance[method]:
                 list(islice(sample(denoise, tiny.schedule, start, plan.settings, plan.boxes), steps))
-        for method in errors:
-            errors[method] += float(np.abs(np.subtract(variance[method], variance["plain"])).mean()) / 4
-    assert errors["mask-norm"] < errors["mask"] / 1.5
+        for method in methods:
+            distances[method] += float(np.abs(np.subtract(variance[method], variance["plain"])).mean()) / 2
+    assert distances["channel"] < distances["mask"] / 1.5
+    assert distances["joint"] < distances["mask"] / 1.5

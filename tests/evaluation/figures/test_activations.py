@@ -10,6 +10,7 @@ from PIL import Image
 from torch import nn
 
 from evaluation.figures.activations import (
+    FIGURE_2,
     Activations,
     load_figure,
     observed_layer,
@@ -101,9 +102,9 @@ def test_a_step_is_its_last_call(pipeline, ball):
     assert len(set(refined)) == 6
 
 
-def test_the_error_is_the_distance_from_the_unmasked_run():
+def test_the_difference_from_the_unmasked_run_has_its_sign():
     activations = Activations({"plain": [1.0, 2.0], "mask": [0.25, 2.5], "mask-norm": [1.0, 1.5]}, frozen_steps=1)
-    assert activations.error == {"mask": [0.75, 0.5], "mask-norm": [0.0, 0.5]}
+    assert activations.difference == {"mask": [-0.75, 0.5], "mask-norm": [0.0, -0.5]}
 
 
 def test_options_reach_the_runs(pipeline, ball):
@@ -119,22 +120,21 @@ def test_options_reach_the_runs(pipeline, ball):
 
 # ---- The picture ---------------------------------------------------------------------------------------------------
 
-NUMBERS = Activations({"plain": [1.0, 2.0, 3.0], "mask": [0.5, 2.5, 3.0], "mask-norm": [1.0, 1.9, 3.0]}, frozen_steps=2)
+COLORS_RGB = ((44, 160, 44), (31, 119, 180), (255, 127, 14), (214, 39, 40))  # green, blue, orange, red
+VARIANCE = dict(zip(FIGURE_2, ([1.0, 2.0, 3.0], [0.5, 2.5, 3.0], [1.0, 1.9, 3.0], [1.2, 2.2, 2.8]), strict=True))
+NUMBERS = Activations(VARIANCE, frozen_steps=2)
 
 
 def test_files(tmp_path):
     write_activations(tmp_path, NUMBERS)
     read = json.loads((tmp_path / "activations.json").read_text())
-    assert read == {"variance": NUMBERS.variance, "frozen_steps": 2, "error": NUMBERS.error}
+    assert read == {"variance": NUMBERS.variance, "frozen_steps": 2, "difference": NUMBERS.difference}
     picture = np.asarray(Image.open(tmp_path / "activations.png").convert("RGB")).astype(int)
     assert picture.shape[1] > 2 * picture.shape[0]  # two panels, side by side
     left, right = np.array_split(picture, 2, axis=1)
-    counts = [
-        [(np.abs(panel - color).sum(-1) < 30).sum() for color in ((44, 160, 44), (31, 119, 180), (255, 127, 14))]
-        for panel in (left, right)
-    ]
-    assert min(counts[0]) > 100  # green, blue and orange: unmasked, masked, normalized
-    assert counts[1][0] == 0 and min(counts[1][1:]) > 100  # an error for the latter two alone
+    counts = [[(np.abs(panel - color).sum(-1) < 30).sum() for color in COLORS_RGB] for panel in (left, right)]
+    assert min(counts[0]) > 100  # unmasked, masked, normalized along each axis
+    assert min(counts[1]) > 100  # differences, and the line at 0
     assert {path.name for path in tmp_path.iterdir()} == {"activations.json", "activations.png"}
 
 
