@@ -35,6 +35,8 @@ def self_mask(regions: Tensor) -> Tensor:
 def cross_mask(regions: Tensor, tokens: Tensor) -> Tensor:
     """M_cross = R^T Y > 0: a pixel sees the words of its subjects, a background pixel every other token.
 
+    The start token is such another token here, as the formula reads; `AttentionControl` closes it where it is hidden.
+
     regions: M_v (..., K, N) bool, tokens: M_y (K, L) bool -> (..., N, L) bool, query i, token l, True = may attend.
     Excludes as `self_mask` does.
     """

@@ -31,7 +31,7 @@ SETTINGS = {  # flag: help; what values it takes is in sampling.settings
     "start_token": "who sees the prompt's start token",
     "mask_normalization": "Mask Normalization",
     "normalize_in": "kinds of attention that are normalized",
-    "axis": "one distribution a frame, or one a channel",
+    "axis": "channel: one distribution for each channel of a frame; joint: one for the whole frame",
     "matching_gradient": "gradient of the distribution matching",
     "iterations": "M, refinements before each step",
     "c_g": "strength of the temporal prior",

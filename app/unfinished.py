@@ -28,7 +28,7 @@ from app.arguments import MEMORY, Request, flag, parse_request
 from app.folder import SUFFIX, new_names, unfinished_folder
 from app.job import Job, Video, count_videos, make_job
 from app.page import drop_flags
-from sampling.sampler import State, Streams
+from sampling.sampler import RECORD_KEYS, State, Streams
 from sampling.settings import SamplingSettings
 from storage import read_sealed, write_bytes, write_sealed
 from weights.load import Pipeline
@@ -36,7 +36,6 @@ from weights.load import Pipeline
 STATE = "state.safetensors"
 AGAIN = "delete it to begin this video again, with all else as it was"
 COMPARED = ("device", "device_name", "dtype", "threads", "memory")  # and versions: what may change the bits
-RECORD_KEYS = {"t", "tau", "rms_prior", "rms_score", "rms_noise", "latent_std"}  # of a step, by `sampler.sample`
 NEEDED = {  # of begun.json: what each member has to be
     "arguments": lambda value: isinstance(value, list) and all(isinstance(word, str) for word in value),
     "run": lambda value: _is_whole(value, 0, 10**9),

@@ -179,7 +179,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--first", default=0, type=int, metavar="N", help="number of the first track (0)")
     add("--split", nargs="+", choices=SPLITS, default=SPLITS, help="boxes that stay, or that move (both)")
     add("--shard", type=shard, metavar="I/N", help="every N-th item only (all); under torchrun it is known")
-    add("--out", default=Path("docs/results"), type=Path, metavar="DIR", help="where all lies (%(default)s)")
+    add("--out", default=Path("runs/ablate"), type=Path, metavar="DIR", help="where all lies (%(default)s)")
     add("--device", default="cpu", help="cuda: under torchrun, each worker has its own (%(default)s)")
     add("--threads", type=count, metavar="N", help="of this process (torch's choice)")
     noise(add)

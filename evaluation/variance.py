@@ -105,7 +105,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--steps", default=50, type=count, metavar="N", help="DDIM steps (%(default)s, the paper's)")
     add("--form", choices=FORMS, default=FORMS[0], help="of the random boxes (%(default)s)")
     add("--threads", default=1, type=count, metavar="N", help="of this process (%(default)s)")
-    add("--out", default=Path("docs/results"), type=Path, metavar="DIR")
+    add("--out", default=Path("runs/variance"), type=Path, metavar="DIR", help="where the table goes (%(default)s)")
     return parser
 
 

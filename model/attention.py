@@ -19,10 +19,11 @@ Edit = Callable[[Tensor], Tensor]  # probabilities (B, heads, F, N, L) of cross-
 
 
 def attention_weights(q: Tensor, k: Tensor, mask: Tensor | None = None) -> Tensor:
-    """sigma(Q K^T / sqrt(d)), Section 2.2, written out: the probability (..., N, M) of each key for each query.
+    """sigma(Q K^T / sqrt(d)), Section 2.2, written out: the probability (..., N, X) of each key for each query.
 
-    q (..., N, d), k (..., M, d); mask bool, broadcast to (..., N, M), True = may attend. A masked logit becomes minus
-    infinity, not zero: zero would leave it the weight exp(0).
+    q (..., N, d), k (..., X, d); mask bool, broadcast to (..., N, X), True = may attend. A masked logit becomes minus
+    infinity, not zero: zero would leave it the weight exp(0). A run of the paper's method never holds these: it calls
+    `fused_attention` and `grouped_attention`; TrailBlazer's edit does.
     """
     logits = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
     if mask is not None:
@@ -33,13 +34,13 @@ def attention_weights(q: Tensor, k: Tensor, mask: Tensor | None = None) -> Tenso
 def softmax_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
     """sigma(Q K^T / sqrt(d)) V, Section 2.2, written out: the readable reference of `fused_attention`.
 
-    q, k and mask as in `attention_weights`, v (..., M, d). Returns (..., N, d).
+    q, k and mask as in `attention_weights`, v (..., X, d). Returns (..., N, d).
     """
     return attention_weights(q, k, mask) @ v
 
 
 def fused_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
-    """The same as `softmax_attention`, by torch's fused kernel, which never holds the (N, M) weights whole."""
+    """The same as `softmax_attention`, by torch's fused kernel, which never holds the (N, X) weights whole."""
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
 
 

@@ -1,6 +1,7 @@
 """Algorithm 1: diffusion sampling with Temporal Intrinsic Denoising, as a generator over an explicit state.
 
-No network is named here: whatever predicts the noise is handed in as `denoise`. Everything outside it is float32.
+No network is named here: whatever predicts the noise is handed in as `denoise`. What lies outside it is in the
+precision of the latents: float32, or float64 where the state is.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,7 +23,7 @@ from sampling.settings import SamplingSettings
 class Denoise(Protocol):
     """denoise(z, t, frozen) -> (eps_uncond, eps_text), the noise in latents z (B, C, F, H, W) at timestep t.
 
-    frozen: mask the network's attention
+    frozen: whether this is one of the first steps, in which the control (masks, or TrailBlazer's edit) acts
     """
 
     def __call__(self, z: Tensor, t: int, frozen: bool, /) -> tuple[Tensor, Tensor]: ...
@@ -189,11 +190,15 @@ def _predict(denoise: Denoise, z: Tensor, t: int, frozen: bool, through: str | N
     return eps_uncond.to(z.dtype), eps_text.to(z.dtype)
 
 
+RECORD_KEYS = {"t", "tau", "rms_prior", "rms_score", "rms_noise", "latent_std"}
+
+
 def _record(t: int, z0: Tensor, terms: list[Tensor], z_prev: Tensor, boxes: Tensor | None) -> dict[str, Any]:
     """What one step did, ready for JSON: a list with a number for each video, or None where there is nothing to tell.
 
     tau is that of the clean estimate from which the DDIM step was made, so that it compares between all methods;
-    the terms of Eq. 2 are as applied, step size included, and averaged over the M iterations.
+    the terms of Eq. 2 are as applied, step size included, and averaged over the M iterations. A name that is added here
+    goes into RECORD_KEYS as well, else a run with it cannot be resumed.
     """
     prior, likelihood, noise = torch.stack(terms).mean(dim=0).tolist() if terms else (None, None, None)
     return {
@@ -214,7 +219,7 @@ def _rms(x: Tensor) -> Tensor:
 def _check(state: State, settings: SamplingSettings, boxes: Tensor | None) -> None:
     if state.z.ndim != 5 or state.z.dtype not in (torch.float32, torch.float64):
         raise ValueError(
-            "latents must be (B, C, F, H, W) in float32, whatever the network's precision, "
+            "latents must be (B, C, F, H, W) in float32 or float64, whatever the network's precision, "
             f"got {tuple(state.z.shape)} in {state.z.dtype}"
         )
     if len(state.streams.seeds) != len(state.z):

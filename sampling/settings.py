@@ -209,7 +209,7 @@ def without_effect(settings: SamplingSettings) -> set[str]:
     normalized = masked and s.mask_normalization
     some = not {*s.attention}.isdisjoint(s.normalize_in)  # of the masked attentions are normalized
     refined = s.iterations > 0 and s.refine_steps != 0
-    guided = refined and s.gamma > 0 and s.c_g > 0
+    prior_acts = refined and s.gamma > 0 and s.c_g > 0
     acts = {
         "steer": held,
         "where attention grid": masked,
@@ -218,12 +218,12 @@ def without_effect(settings: SamplingSettings) -> set[str]:
         "mask_normalization": masked and some,
         "normalize_in": normalized,
         "axis": normalized and some,
-        "matching_gradient": normalized and some and guided and s.prior_gradient != "tweedie",
+        "matching_gradient": normalized and some and prior_acts and s.prior_gradient != "tweedie",
         "iterations": s.refine_steps != 0 and s.gamma > 0,
         "refine_steps": s.iterations > 0 and s.gamma > 0,
         "gamma": refined,
         "c_g": refined and s.gamma > 0,
-        "prior_gradient unit_gradient": guided,
+        "prior_gradient unit_gradient": prior_acts,
         "strengthen weaken trailing": edited,
     }
     return {name for names, acting in acts.items() if not acting for name in names.split()}

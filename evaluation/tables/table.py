@@ -109,7 +109,7 @@ def distances_table(results: Mapping[str, RowResult]) -> str:
 def footer(results: Mapping[str, RowResult], command: str, items: str, reference: str | None = None) -> str:
     """The command, what was measured by what and by which rules, every setting, and what was lost.
 
-    items: see `benchmark.name_items`
+    items: see `items.name_items`
     """
     rows = {label: _flat(result["row"]) for label, result in results.items()}
     common = {k: v for k, v in next(iter(rows.values())).items() if all(row[k] == v for row in rows.values())}
