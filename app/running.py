@@ -87,7 +87,7 @@ def make_figures(job: Job, result: Result) -> list[Figure]:
     figures: list[Figure] = []
     if trajectory is None:
         return figures
-    texts = {"prompt": result.prompt, "negative_prompt": request.negative_prompt}
+    texts: dict[str, Any] = {"prompt": result.prompt, "negative_prompt": request.negative_prompt}
     options = {**texts, **job.economy.how, **job.size}
     if request.compare:
         methods = method_settings(pipeline, PRESETS, request.settings)
