@@ -196,8 +196,10 @@ def run(arguments: Namespace) -> None:
     pipeline = open_pipeline(arguments)
     arguments.methods = arguments.methods or list(options.ROWS)
     suite = try_suite(arguments, pipeline)
-    # It helps from the end of the list on, away from where the others may still be at work.
-    for turn in (partial(share, of=(number, workers)), *([reversed] if 1 == number < workers else [])):
+    turns: list[Turn] = [partial(share, of=(number, workers))]
+    if 1 == number < workers:  # it helps from the end of the list on, away from where the others may still be at work
+        turns.append(reversed)
+    for turn in turns:
         make_videos(arguments, pipeline, turn)
         store = Store(arguments.out)
         measure_videos(arguments, store.rows(arguments.methods), store.items(), suite, turn)

@@ -99,9 +99,10 @@ def make_rows(
     """
     if not sweep:
         return method_settings(pipeline, methods or METHODS, given)
-    if len(methods or ["full"]) != 1:
+    methods = methods or ["full"]
+    if len(methods) != 1:
         raise ValueError(f"a sweep is over one method, not over {', '.join(methods)}")
-    (base,) = method_settings(pipeline, methods or ["full"], given).values()
+    (base,) = method_settings(pipeline, methods, given).values()
     names, values = zip(*sweep, strict=True)
     if len(set(names)) < len(names):
         raise ValueError(f"a sweep names each setting once, not {', '.join(names)}")

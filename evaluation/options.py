@@ -6,6 +6,7 @@ import re
 from argparse import ArgumentTypeError
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from evaluation.benchmarks.items import FORMS, WORDS
 from evaluation.benchmarks.peekaboo import AXIS_ORDERS, GAPS
@@ -18,7 +19,8 @@ from sampling.settings import METHODS
 
 ROWS = ("plain", "peekaboo", "trailblazer", "mask", "mask-norm", "mask-norm+id", "full")  # of Table 1, and plain, mask
 BENCH_FRAMES = 24  # where no checkpoint says how many: Zeroscope's
-DRAWN = {"form": FORMS[0], "tracks": 16, "split": SPLITS, "seed": 0}  # random items where the command says nothing
+# Random items where the command says nothing.
+DRAWN: dict[str, Any] = {"form": FORMS[0], "tracks": 16, "split": SPLITS, "seed": 0}
 NETWORKS = {"owl": OWL, "clip": CLIP, "inception": "tf", "vjepa2": VJEPA2}  # of --suite published
 
 

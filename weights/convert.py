@@ -73,7 +73,8 @@ def rewrite(path: Path, target: Path) -> str:
     """The same tensors as safetensors."""
     if path.suffix == ".safetensors":
         return copy(path, target)
-    tensors = open_weights(path).pickled
+    file = open_weights(path)
+    tensors = dict(file.tensors(file.entries))
     if target.exists():
         return kept(target, same_tensors(target, tensors))
     with whole(target, like=path) as part:

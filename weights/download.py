@@ -68,6 +68,8 @@ def list_files(repo: str, revision: str | None) -> Listing:
         found = huggingface_hub.HfApi().model_info(repo, revision=revision, files_metadata=True)
     except Exception as error:
         raise refused(repo, revision, error) from error
+    if found.sha is None:
+        raise CheckpointError(f"the hub names no commit of {repo}; try again, or name another mirror in HF_ENDPOINT")
     files = {f.rfilename: Remote(f.size, f.lfs.sha256 if f.lfs else None) for f in found.siblings or ()}
     return Listing(repo, revision, found.sha, files)
 
@@ -85,8 +87,9 @@ def download(listing: Listing, names: Collection[str]) -> Path:
         for name in missing:
             if listing.files[name].sha256:
                 fetch_large(listing, name, cache)
-        options = {"revision": listing.revision, "allow_patterns": list(names)}
-        folder = Path(huggingface_hub.snapshot_download(listing.repo, **options))
+        folder = Path(
+            huggingface_hub.snapshot_download(listing.repo, revision=listing.revision, allow_patterns=list(names))
+        )
     except CheckpointError:
         raise
     except Exception as error:

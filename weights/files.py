@@ -226,12 +226,13 @@ def _open_pickle(path: Path) -> WeightFile:
         raise _damaged(path, "PyTorch", error) from error
     except Exception as error:  # what torch makes of a broken pickle has no common kind
         raise _damaged(path, "PyTorch", error) from error
-    items = tensors.items() if isinstance(tensors, dict) else [(None, None)]
-    if not all(isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in items):
+    if not isinstance(tensors, dict) or not all(
+        isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in tensors.items()
+    ):
         raise CheckpointError(f"{path} holds something else than names and tensors; use the model's own weight file")
-    if strange := [name for name, t in items if t.layout != torch.strided or t.is_meta]:
+    if strange := [name for name, t in tensors.items() if t.layout != torch.strided or t.is_meta]:
         raise CheckpointError(f"{path} holds {strange[0]} as no plain tensor; use the model's own weight file")
-    entries = {name: Entry(tuple(t.shape), CODES.get(t.dtype, str(t.dtype))) for name, t in items}
+    entries = {name: Entry(tuple(t.shape), CODES.get(t.dtype, str(t.dtype))) for name, t in tensors.items()}
     return WeightFile(path, entries, tensors)
 
 

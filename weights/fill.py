@@ -49,7 +49,11 @@ def respell(part: str, name: str) -> str | None:
 
 def match(part: str, network: nn.Module, files: Sequence[WeightFile]) -> Match:
     """Compare every name, shape and type in the files with the network's, both ways."""
-    wanted = {respell(part, name): (name, tuple(p.shape)) for name, p in network.state_dict().items()}
+    wanted = {
+        today: (name, tuple(p.shape))
+        for name, p in network.state_dict().items()
+        if (today := respell(part, name)) is not None
+    }
     stored: dict[str, tuple[WeightFile, str]] = {}
     twice = []
     for file in files:

@@ -165,7 +165,7 @@ def _check_target(device: str | torch.device, dtype: torch.dtype) -> torch.devic
         raise CheckpointError(f"device {str(device)!r} cannot be used here ({one_line(error)}); try 'cpu'") from error
 
 
-def _build_networks(folder: Path) -> dict[str, nn.Module]:
+def _build_networks(folder: Path) -> dict[str, Any]:
     """The three networks that the configs describe, on meta: shapes only, the memory comes with the weights."""
     networks = {}
     for part, build in BUILDERS.items():

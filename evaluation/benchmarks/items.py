@@ -83,7 +83,8 @@ class Item:
     @classmethod
     def from_trajectory(cls, id: str, split: str, source: str, seed: int, trajectory: Trajectory) -> "Item":
         """An item whose `trajectory` has the given one's float32 boxes."""
-        return cls(id, split, source, seed, trajectory.prompt, tuple(trajectory.subjects), trajectory.as_lists())
+        subjects, boxes = tuple(trajectory.subjects), _tuples(trajectory.as_lists())
+        return cls(id, split, source, seed, trajectory.prompt, subjects, boxes)
 
     @property
     def frames(self) -> int:
@@ -181,9 +182,9 @@ def _straight(ends: tuple[Box, Box], frames: int) -> dict[int, Box]:
 
 
 def _pair(rng: np.random.Generator, words_rng: np.random.Generator, split: str, frames: int) -> Trajectory:
-    scene = _held_out_pair(words_rng)
+    scene, other = _held_out_pair(words_rng)
     tracks = [Trajectory.from_keyframes(_straight(ends, frames), frames) for ends in pair_ends(rng, split)]
-    return Trajectory(torch.cat([track.boxes for track in tracks]), [scene.subject, scene.other.subject], scene.caption)
+    return Trajectory(torch.cat([track.boxes for track in tracks]), [scene.subject, other.subject], scene.caption)
 
 
 def _real_words(form: str, split: str, number: int) -> tuple[str, str, str | None]:
@@ -199,12 +200,12 @@ def _tiny_words(rng: np.random.Generator) -> tuple[str, str, None]:
     return scene.subject, scene.caption, None
 
 
-def _held_out_pair(rng: np.random.Generator) -> Scene:
+def _held_out_pair(rng: np.random.Generator) -> tuple[Scene, Scene]:
     """Two subjects that training never saw over this background; no two of those share a colour or a shape."""
     scene = other = sample_scene(rng, held=True)
     while other.background != scene.background or other.subject == scene.subject:
         other = sample_scene(rng, held=True)
-    return replace(scene, other=other)
+    return replace(scene, other=other), other
 
 
 def name_items(items: Sequence[Item]) -> str:
@@ -230,7 +231,8 @@ def load_items(path: str | Path) -> list[Item]:
         raise ValueError(f"{path}: the benchmark cannot be read ({error.strerror})") from None
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: the benchmark is not UTF-8 text (byte {error.start})") from None
-    items, lines = [], {}
+    items: list[Item] = []
+    lines: dict[str, int] = {}  # where each id stands
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue

@@ -95,7 +95,10 @@ def load_peekaboo(
             boxes, outside = true_boxes(_stored_boxes(record), layout)
             keyframes = {frame: box for frame, box in enumerate(boxes) if not np.isnan(box).any()}
             missing = len(boxes) - len(keyframes)
-            if why := _why_dropped(record, subject, len(keyframes), missing, gaps):
+            if subject is None:
+                dropped[id] = f"its subject {record['subject']!r} is not in its caption"
+                continue
+            if why := _why_dropped(len(keyframes), missing, gaps):
                 dropped[id] = why
                 continue
             trajectory = Trajectory.from_keyframes(keyframes, len(boxes), subject, prompt).resample(frames)
@@ -109,9 +112,7 @@ def load_peekaboo(
     return list(items.values()), Report(source, axis_order, len(records), dropped, filled, clipped)
 
 
-def _why_dropped(record: Any, subject: str | None, there: int, missing: int, gaps: str) -> str | None:
-    if subject is None:
-        return f"its subject {record['subject']!r} is not in its caption"
+def _why_dropped(there: int, missing: int, gaps: str) -> str | None:
     if there < 2:
         return f"it has a box in {there} of {there + missing} frames, and 2 are the least"
     if gaps == "drop" and missing:
@@ -135,7 +136,7 @@ def true_boxes(stored: np.ndarray, layout: Layout) -> tuple[np.ndarray, int]:
 
 
 def _is_empty(boxes: np.ndarray) -> np.ndarray:
-    return (boxes[:, 2:] <= boxes[:, :2]).any(axis=1)
+    return (boxes[:, 2] <= boxes[:, 0]) | (boxes[:, 3] <= boxes[:, 1])
 
 
 def _read(path: str | Path) -> list[Any]:

@@ -16,7 +16,7 @@ CANVAS = 224  # pixels in height and width
 JAIN_FRAMES = 16
 JAIN_SIZES = (0.25, 0.3, 0.3)  # of the canvas: small, medium, large; the last two are the same there
 JAIN_SHAPES = ((1, 1.33), (1.33, 1), (1, 1))  # factors of width and height
-JAIN_STARTS = (0.1, 0.25, 0.45, 0.7)  # of the canvas, where left and top begin
+JAIN_STARTS: tuple[float, ...] = (0.1, 0.25, 0.45, 0.7)  # of the canvas, where left and top begin
 JITTER = 2  # pixels
 # The axes along which a box moves; up and down are those of a prompt that tells which, up-down is either.
 JAIN_AXES = {"still": (), "left-right": (0,), "up-down": (1,), "up": (1,), "down": (1,), "zig-zag": (0, 1)}
@@ -121,8 +121,14 @@ def _ends(rng: np.random.Generator, split: str) -> tuple[Box, Box]:
     start = end = rng.uniform(0, 1 - size)
     while split == "moving" and np.abs(end - start).max() < PAIR_TRAVEL:
         end = rng.uniform(0, 1 - size)
-    corners = (corner.round(2) for corner in (start, end))
-    return tuple(tuple(np.concatenate([corner, corner + size]).round(2).tolist()) for corner in corners)
+    return _box_at(start, size), _box_at(end, size)
+
+
+def _box_at(corner: np.ndarray, size: np.ndarray) -> Box:
+    """The box of this size (2,) with its left and top (2,) at the corner, to two decimals."""
+    corner = corner.round(2)
+    x1, y1, x2, y2 = np.concatenate([corner, corner + size]).round(2).tolist()
+    return x1, y1, x2, y2
 
 
 def _stay_apart(first: tuple[Box, Box], second: tuple[Box, Box]) -> bool:

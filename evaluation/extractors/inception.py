@@ -6,7 +6,6 @@ import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Literal
 
 import numpy as np
 import torch
@@ -30,10 +29,11 @@ class InceptionFeatures:
     """The 2048 averaged features of each frame. FID and KID of the two resizes differ; never mix them.
 
     network: uint8 (B, 3, H, W) -> a tuple with the features (B, 2048)
+    resize: one of `RESIZES`
     """
 
     network: Callable[[Tensor], tuple[Tensor, ...]]
-    resize: Literal["tf", "clean"] = "tf"
+    resize: str = "tf"
     device: str | torch.device = "cpu"
     batch_size: int = 32
 
@@ -42,9 +42,7 @@ class InceptionFeatures:
             raise ValueError(f"resize must be one of {', '.join(RESIZES)}, got {self.resize!r}")
 
     @classmethod
-    def load(
-        cls, device: str | torch.device = "cpu", resize: Literal["tf", "clean"] = "tf", batch_size: int = 32
-    ) -> InceptionFeatures:
+    def load(cls, device: str | torch.device = "cpu", resize: str = "tf", batch_size: int = 32) -> InceptionFeatures:
         """With torch-fidelity's own weights, from torch's hub cache or from the network."""
         fidelity = import_fidelity()
         try:

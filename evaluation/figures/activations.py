@@ -59,8 +59,8 @@ def record_variance(module: nn.Module) -> Iterator[list[float]]:
 def observed_layer(unet: nn.Module) -> nn.Module:
     """The paper's "transformer layer in the second decoder block": the block's first spatial transformer."""
     try:
-        return unet.up_blocks[1].attentions[0]
-    except (AttributeError, IndexError):
+        return unet.get_submodule("up_blocks.1.attentions.0")
+    except AttributeError:
         raise ValueError("this U-Net has no spatial transformer in its second decoder block to observe") from None
 
 

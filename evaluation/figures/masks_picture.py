@@ -36,9 +36,9 @@ def write_masks(
     **size: int | None,
 ) -> None:
     """masks.png for the run that `generate` makes of the same arguments; size: frames, height, width."""
-    if settings.steer != "masks":
-        raise ValueError(f"there are no masks to show: subjects are held by an {settings.steer} of the attention")
     plan = make_plan(pipeline, prompt, trajectory, settings, **size)
+    if not isinstance(plan.control, AttentionControl):
+        raise ValueError(f"there are no masks to show: subjects are held by an {settings.steer} of the attention")
     grids = attention_grids(pipeline.unet.config, *plan.shape[-2:])
     tokens = token_words(pipeline.text_encoder, plan.prompt)
     title = f"Masks act in the first {settings.frozen_steps} of {settings.steps} steps"
@@ -235,7 +235,7 @@ def _stack(*parts: Image.Image) -> Image.Image:
     return sheet
 
 
-def _font() -> ImageFont.ImageFont:
+def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(14)
 
 

@@ -80,8 +80,8 @@ def kid(x: Tensor, y: Tensor, subsets: int = 100, subset_size: int = 1000, seed:
     for _ in range(subsets):
         some_x, some_y = _subset(X, size, generator), _subset(Y, size, generator)
         values.append(mmd_unbiased(some_x, some_y))
-    values = torch.tensor(values, dtype=torch.float64)
-    return KID(float(values.mean()), float(values.std(correction=0)), subsets, size)
+    found = torch.tensor(values, dtype=torch.float64)
+    return KID(float(found.mean()), float(found.std(correction=0)), subsets, size)
 
 
 def mmd_unbiased(x: Tensor, y: Tensor) -> float:

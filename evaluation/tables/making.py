@@ -93,9 +93,19 @@ def make_video(store: Store, pipeline: Pipeline, item: Item, row: Row, **how: An
     """
     if (record := store.read_record(item, row)) is not None:
         return record
-    options = {"frames": row.frames, "height": row.height, "width": row.width, "negative_prompt": row.negative_prompt}
     try:
-        result = generate(pipeline, None, item.trajectory, row.settings, item.seed, **options, **how)
+        result = generate(
+            pipeline,
+            None,
+            item.trajectory,
+            row.settings,
+            item.seed,
+            negative_prompt=row.negative_prompt,
+            frames=row.frames,
+            height=row.height,
+            width=row.width,
+            **how,
+        )
     except NonFinite as error:
         frames, figures = None, {"failure": str(error), "tau": None, "latent_std": None}
     else:
@@ -173,6 +183,8 @@ def measure_video(store: Store, suite: Suite, item: Item, row: Row) -> dict[str,
     """{role: what `Suite.extract` gives}, measured now unless it is there already. Empty where there is no video."""
     extractors = suite.describe()
     video, found = _read_video(store, extractors, item, row)
+    if video is None:
+        return found
     path, frames = store.record_path(item, row), None
     for role in _lacking(found):
         frames = store.read_frames(item, row) if frames is None else frames
@@ -208,7 +220,9 @@ def read_reference(path: Path, extractors: Descriptions, name: str) -> dict[str,
     or is not whole."""
     extractors = {role: description for role, description in extractors.items() if role in FEATURES}
     record = read_sealed(path)
-    found = dict.fromkeys(extractors) if record is None else _read_all(extractors, path, record["video"])
+    found: dict[str, Any] = dict.fromkeys(extractors)
+    if record is not None:
+        found = _read_all(extractors, path, record["video"])
     _expect_all(found, f"the reference's {name}")
     return found
 

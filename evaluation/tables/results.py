@@ -66,7 +66,8 @@ def reduce_row(
     jedi_features: folder with the user's own V-JEPA features, see `own_jedi`
     allow_missing: a video that is not there counts as not covered, and is listed; else it is an error
     """
-    tracks, features, missing, failed = defaultdict(list), defaultdict(list), [], []
+    tracks: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)  # by split
+    features, missing, failed = defaultdict(list), [], []
     for item in items:
         record = store.read_record(item, row)
         if record is None and allow_missing:

@@ -98,7 +98,7 @@ class Store:
         known = read_json(self.root / "measured.json") or {}
         return {name.removeprefix(f"{kind}: "): value for name, value in known.items() if name.startswith(f"{kind}: ")}
 
-    def _add(self, name: str, members: Mapping[str, Any]) -> None:
+    def _add(self, name: str, members: dict[str, Any]) -> None:
         """Add members to a JSON object on disk; each process's are added to those of the others."""
         path = self.root / name
         with self.alone():

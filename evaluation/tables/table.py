@@ -204,7 +204,7 @@ def _video_distance(results: Mapping[str, RowResult]) -> str:
 # ---- Cells -----------------------------------------------------------------------------------------------------------
 
 
-def _interval(figure: Sequence[float] | None, percent: bool, sign: str = "-") -> str:
+def _interval(figure: Sequence[float | None] | None, percent: bool, sign: str = "-") -> str:
     """sign: "+" writes it before positive numbers too."""
     if figure is None:
         return "-"

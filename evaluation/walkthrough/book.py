@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from torch import Tensor, nn
@@ -23,6 +23,14 @@ from weights.load import Pipeline
 # What is walked through where no file names other boxes.
 PROMPT, SUBJECT = "a red ball moving over the grass", "red ball"
 FIRST, LAST = (0.05, 0.3, 0.35, 0.7), (0.65, 0.3, 0.95, 0.7)
+
+
+class Size(TypedDict):
+    """Of a video, in frames and pixels, as `generate` takes it."""
+
+    frames: int
+    height: int
+    width: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,11 +53,11 @@ class Walk:
         return self.pipeline.schedule.alpha_bar[self.t]
 
     @property
-    def size(self) -> dict[str, int]:
-        """As `generate` takes it."""
+    def size(self) -> Size:
+        """Of the video that the latents become."""
         cell = self.pipeline.vae.config.downscale
         _, _, F, h, w = self.state.z.shape
-        return {"frames": F, "height": h * cell, "width": w * cell}
+        return Size(frames=F, height=h * cell, width=w * cell)
 
     @property
     def denoise(self) -> Denoise:
@@ -90,11 +98,11 @@ def begin(
     trajectory = trajectory.resample(frames)
     # What a checkpoint may recommend beyond the paper's method would add a line to the step.
     settings = replace(settings or recommended(pipeline, "full"), eta=0.0, unit_gradient=False)
-    if not settings.frozen_steps or settings.refine_steps == 0:
+    plan = make_plan(pipeline, None, trajectory, settings, **size)
+    if not isinstance(plan.control, AttentionControl) or not settings.frozen_steps or settings.refine_steps == 0:
         raise ValueError(
             "a walkthrough shows masks and a refinement, so that frozen_steps and refine_steps cannot be 0"
         )
-    plan = make_plan(pipeline, None, trajectory, settings, **size)
     text = pipeline.text_encoder.encode(["", plan.prompt])
     trajectory = replace(trajectory, prompt=plan.prompt)
     return Walk(pipeline, trajectory, settings, plan.control, text, initial_state([seed], plan.shape))

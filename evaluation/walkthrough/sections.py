@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from einops import rearrange
@@ -125,9 +126,9 @@ def subject_words(walk: Walk, book: Book) -> Tensor:
 
 def mask_normalization(walk: Walk, book: Book) -> dict[str, Matching]:
     """A_u, A_m and the matched A_m, each (2 F, N, C), of self- and cross-attention in one layer of the decoder."""
-    block = observed_layer(walk.pipeline.unet).transformer_blocks[0]
+    block: Any = observed_layer(walk.pipeline.unet).get_submodule("transformer_blocks.0")
     made = {}
-    rows = [
+    rows: list[tuple[str, ...]] = [
         ("attention", "shape: 2 F, N, C", "variance of A_u", "of A_m", "normalized", "distance from the U-Net's own")
     ]
     for kind, attention in (("self", block.attn1), ("cross", block.attn2)):

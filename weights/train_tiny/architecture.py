@@ -9,12 +9,13 @@ from weights.train_tiny.tokenizer import LENGTH
 if TYPE_CHECKING:
     from transformers import CLIPTextConfig, CLIPTokenizer
 
+TEXT_WIDTH = 64  # of what the text encoder hands to the U-Net
 UNET = {
     "_class_name": "UNet3DConditionModel",
     "act_fn": "silu",
     "attention_head_dim": 8,
     "block_out_channels": [32, 64, 64],
-    "cross_attention_dim": 64,
+    "cross_attention_dim": TEXT_WIDTH,
     "down_block_types": ["CrossAttnDownBlock3D", "CrossAttnDownBlock3D", "DownBlock3D"],
     "downsample_padding": 1,
     "in_channels": 4,
@@ -53,7 +54,7 @@ def text_config(vocabulary: CLIPTokenizer) -> CLIPTextConfig:
     from transformers import CLIPTextConfig  # takes seconds
 
     return CLIPTextConfig(
-        vocab_size=len(vocabulary), hidden_size=UNET["cross_attention_dim"], intermediate_size=256,
+        vocab_size=len(vocabulary), hidden_size=TEXT_WIDTH, intermediate_size=256,
         num_hidden_layers=2, num_attention_heads=4, max_position_embeddings=LENGTH, hidden_act="gelu",
         projection_dim=64, bos_token_id=vocabulary.bos_token_id, eos_token_id=vocabulary.eos_token_id,
         pad_token_id=vocabulary.pad_token_id,

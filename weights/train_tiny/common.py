@@ -6,10 +6,13 @@ import copy
 import math
 import os
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import nn
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 def save_snapshot(path: Path, state: dict) -> None:
@@ -33,10 +36,10 @@ def cosine_rate(step: int, steps: int, peak: float, warmup: int = 100) -> float:
     return peak * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress)))
 
 
-class Average:
+class Average(Generic[Network]):
     """Exponential moving average of a module's parameters, with a short memory at first."""
 
-    def __init__(self, module: nn.Module, decay: float) -> None:
+    def __init__(self, module: Network, decay: float) -> None:
         self.module = copy.deepcopy(module).requires_grad_(False)
         self.decay = decay
 

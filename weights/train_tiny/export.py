@@ -19,7 +19,8 @@ def load_vae(folder: Path) -> AutoencoderKL:
     """The trained autoencoder, float32."""
     vae = AutoencoderKL(VAEConfig.from_dict(json.loads((folder / "config.json").read_text())))
     vae.load_state_dict({k: v.float() for k, v in load_file(folder / "diffusion_pytorch_model.safetensors").items()})
-    return vae.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+    vae.eval().requires_grad_(False)
+    return vae.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's own types lack this form
 
 
 def write_json(path: Path, value: dict) -> None:
@@ -30,7 +31,7 @@ def write_json(path: Path, value: dict) -> None:
 def export(source: Path, target: Path) -> None:
     """The averaged weights of `source/unet.pt`, with vae/ and tokenizer/ beside it, as float16 files in `target`."""
     snapshot = torch.load(source / "unet.pt", map_location="cpu", weights_only=True)
-    parts = {"unet.": {}, "text_encoder.": {}}
+    parts: dict[str, dict[str, torch.Tensor]] = {"unet.": {}, "text_encoder.": {}}
     for name, p in snapshot["average"].items():
         prefix = next(part for part in parts if name.startswith(part))
         parts[prefix][name[len(prefix) :]] = p.half().contiguous()

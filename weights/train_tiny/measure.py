@@ -44,10 +44,11 @@ def measure(pipeline: Pipeline, settings: SamplingSettings, count: int) -> tuple
     """Mean figures in percent over `count` held-out prompts, and the videos."""
     figures, videos = [], []
     for seed, scene in enumerate(tqdm(held_out_scenes(count), unit="video", disable=None)):
-        size = {"frames": FRAMES, "height": HEIGHT, "width": WIDTH}
-        frames = generate(pipeline, scene.caption, settings=settings, seed=seed, **size).frames
-        figures.append(judge(frames, scene))
-        videos.append(frames)
+        result = generate(
+            pipeline, scene.caption, settings=settings, seed=seed, frames=FRAMES, height=HEIGHT, width=WIDTH
+        )
+        figures.append(judge(result.frames, scene))
+        videos.append(result.frames)
     return {key: round(100 * float(np.mean([f[key] for f in figures])), 1) for key in figures[0]}, videos
 
 

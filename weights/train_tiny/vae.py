@@ -69,8 +69,8 @@ def start_as_identity(vae: AutoencoderKL) -> None:
     """
     for layer in vae.modules():
         if isinstance(layer, ResnetBlock):
-            nn.init.zeros_(layer.conv2.weight)
-            nn.init.zeros_(layer.conv2.bias)
+            for parameter in layer.conv2.parameters():
+                nn.init.zeros_(parameter)
             if hasattr(layer, "conv_shortcut"):
                 nn.init.dirac_(layer.conv_shortcut.weight)
         elif isinstance(layer, Upsample):
@@ -80,8 +80,9 @@ def start_as_identity(vae: AutoencoderKL) -> None:
             layer.conv.weight[:, :, :2, :2] = layer.conv.weight[:, :, 1:2, 1:2] / 4
             layer.conv.weight[:, :, 1, 1] = layer.conv.weight[:, :, 0, 0]
         elif isinstance(layer, FrameAttention):
-            nn.init.zeros_(layer.to_out[0].weight)
-    nn.init.constant_(vae.quant_conv.bias[vae.config.latent_channels :], -4.0)  # little noise at first
+            nn.init.zeros_(layer.to_out.get_parameter("0.weight"))
+    bias = vae.quant_conv.get_parameter("bias")
+    nn.init.constant_(bias[vae.config.latent_channels :], -4.0)  # little noise at first
 
 
 def loss_of(vae: AutoencoderKL, pixels: Tensor) -> tuple[Tensor, Tensor]:
@@ -121,7 +122,7 @@ def main() -> None:
     torch.manual_seed(args.seed)
     vae = AutoencoderKL(VAEConfig.from_dict(CONFIG | {"scaling_factor": 1.0}))
     start_as_identity(vae)
-    vae.to(memory_format=torch.channels_last)
+    vae.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's own types lack this form
     average = Average(vae, 0.99)
     optimizer = torch.optim.Adam(vae.parameters(), lr=args.rate, betas=(0.9, 0.99))
     first, snapshot = 0, load_snapshot(args.out / "vae.pt")
@@ -164,12 +165,14 @@ def standardize(vae: AutoencoderKL, std: float, seed: int = 2 * 10**6, frames: i
     mean, _ = vae.posterior(frame_batch(seed, 0, frames), 16)
     shift, scale = mean.mean(dim=(0, 2, 3, 4)), mean.std(dim=(0, 2, 3, 4)) / std  # (C,): new = (old - shift) / scale
     channels = len(scale)
-    weight, bias = vae.quant_conv.weight, vae.quant_conv.bias  # rows: the means, then the log-variances
+    # Rows: the means, then the log-variances.
+    weight, bias = (vae.quant_conv.get_parameter(name) for name in ("weight", "bias"))
     weight[:channels] /= scale[:, None, None, None]
     bias[:channels] = (bias[:channels] - shift) / scale
     bias[channels:] -= 2 * scale.log()
-    vae.post_quant_conv.bias += vae.post_quant_conv.weight[:, :, 0, 0] @ shift
-    vae.post_quant_conv.weight *= scale[None, :, None, None]
+    weight, bias = (vae.post_quant_conv.get_parameter(name) for name in ("weight", "bias"))
+    bias[:] += weight[:, :, 0, 0] @ shift
+    weight[:] *= scale[None, :, None, None]
 
 
 def export(vae: AutoencoderKL, out: Path) -> None:
