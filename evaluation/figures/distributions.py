@@ -77,7 +77,7 @@ def record_matching(
     text = pipeline.text_encoder.encode([negative_prompt, plan.prompt])
     denoise = make_denoise(pipeline.unet, text, plan.control)
     start = initial_state([seed], plan.shape, next(pipeline.unet.parameters()).device)
-    block = observed_layer(pipeline.unet).transformer_blocks[0]
+    block: Any = observed_layer(pipeline.unet).get_submodule("transformer_blocks.0")
     with watch(block.attn1) as in_self, watch(block.attn2) as in_cross:
         next(sample(denoise, pipeline.schedule, start, plan.settings, plan.boxes))
     return {kind: matchings[0] for kind, matchings in (("self", in_self), ("cross", in_cross)) if matchings}

@@ -92,6 +92,8 @@ def statements(function: Any) -> list[str]:
     """The source of each statement of a function, without its docstring; what is returned is the last one's value."""
     source = textwrap.dedent(inspect.getsource(function))
     (definition,) = ast.parse(source).body
+    if not isinstance(definition, ast.FunctionDef):
+        raise TypeError(f"{function} is no function written with def")
     found = [ast.get_source_segment(source, statement) or "" for statement in definition.body[1:]]
     return [statement.removeprefix("return ") for statement in found]
 
