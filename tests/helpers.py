@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from hypothesis import strategies as st
 from safetensors import safe_open
-from torch import Tensor
+from torch import Tensor, nn
 
 from adaptation.attention_masks import AttentionControl
 from adaptation.trajectory import Trajectory
@@ -102,3 +102,10 @@ def read_safetensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     """The metadata and the tensors of a file."""
     with safe_open(path, "pt") as file:
         return file.metadata(), {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+
+
+def second_block(layer: nn.Module) -> nn.ModuleList:
+    """The up_blocks of a U-Net that has only this layer, where the first spatial transformer of the second block is."""
+    blocks = nn.ModuleList([nn.Module(), nn.Module()])
+    blocks[1].attentions = nn.ModuleList([layer])
+    return blocks

@@ -3,7 +3,6 @@
 import json
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +14,7 @@ from app import job, running
 from ending import MEMORY_RAN_OUT
 from model.unet import UNet3D
 from sampling.settings import PRESETS
+from tests.helpers import second_block
 from weights import circumstances, memory
 
 SIX = ["--steps", "6", "--eta", "0.5"]
@@ -83,7 +83,7 @@ def test_options_reach_every_network_that_is_run(loaded, run, monkeypatch, ball)
     """Activations are recorded of both guidance halves together, whatever the option says."""
     pytest.importorskip("matplotlib")
     layer = torch.nn.Identity()
-    loaded.pipeline.unet.up_blocks = [None, SimpleNamespace(attentions=[layer])]
+    loaded.pipeline.unet.up_blocks = second_block(layer)
     seen = []
     loaded.pipeline.unet.register_forward_pre_hook(lambda _, inputs: seen.append(layer(inputs[0])))
     used = {}

@@ -8,7 +8,6 @@ import shlex
 import sys
 from dataclasses import fields
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,6 +22,7 @@ from evaluation.figures.video import write_pngs
 from sampling.generate import generate
 from sampling.sampler import initial_state
 from sampling.settings import PRESETS, SamplingSettings
+from tests.helpers import second_block
 
 
 def test_without_an_argument_the_example_runs_in_full(run, loaded):
@@ -148,7 +148,7 @@ def test_all_methods_can_be_compared_from_one_noise(run, loaded, ball, video):
 def test_activations_can_be_recorded(run, loaded, monkeypatch, ball):
     pytest.importorskip("matplotlib")
     layer = torch.nn.Identity()
-    loaded.pipeline.unet.up_blocks = [None, SimpleNamespace(attentions=[layer])]
+    loaded.pipeline.unet.up_blocks = second_block(layer)
     monkeypatch.setattr(running, "record_matching", lambda *_, **__: {})  # of a real network's attention
     seen = []
     loaded.pipeline.unet.register_forward_pre_hook(lambda _, inputs: seen.append(layer(inputs[0])))
