@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from weights.train_tiny.detect import detect
+from weights.train_tiny.detect import detect, name_shape
 from weights.train_tiny.world import (
     BACKGROUNDS,
     COLORS,
@@ -63,6 +63,18 @@ def test_the_detector_finds_what_was_drawn():
             error = np.abs(np.array(seen.box) - box) * [WIDTH, HEIGHT, WIDTH, HEIGHT]
             # A corner of a triangle or a diamond is too thin for the detector's opening.
             assert error.max() <= (2 if scene.shape in ("ball", "box", "cross", "ring") else 5), scene
+
+
+def test_a_drawn_shape_is_named():
+    """In every frame of 60 videos; and of 4 x 4 cells a full square is a box, one without its corners a ball."""
+    for scene in scenes(60, seed=6):
+        assert {seen.shape for seen in detect(render(scene), scene.color)} == {scene.shape}
+    blob = np.ones((4, 4), bool)
+    assert name_shape(blob) == "box"
+    blob[::3, ::3] = False
+    assert name_shape(blob) == "ball"
+    blob[1:3, 1:3] = False
+    assert name_shape(blob) == "ring"
 
 
 def test_the_detector_misses_what_is_not_there():

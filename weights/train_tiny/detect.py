@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from weights.train_tiny.world import BACKGROUNDS, COLORS
+from weights.train_tiny.world import BACKGROUNDS, COLORS, SHAPES, distance
 
 MIN_AREA = 60  # pixels; the smallest subject, a diamond of 24 pixels, has 288
 
@@ -31,6 +31,7 @@ class Detection:
     """What one frame shows. `box`: relative x1 y1 x2 y2 of the largest blob of the asked colour, or None."""
 
     box: tuple[float, float, float, float] | None
+    shape: str | None  # of that blob
     blobs: int  # subjects of any colour
     background: str  # the background with most pixels
 
@@ -50,13 +51,33 @@ def detect(frames: np.ndarray, color: str) -> list[Detection]:
 
 def _detect_frame(labels: np.ndarray, wanted: int) -> Detection:
     h, w = labels.shape
-    blobs, box = 0, None
+    blobs, box, shape = 0, None, None
     for i in range(len(COLORS)):
         marked, count = ndimage.label(ndimage.binary_opening(labels == i, np.ones((3, 3))))
         areas = ndimage.sum_labels(marked > 0, marked, range(1, count + 1)) if count else np.zeros(0)
         blobs += int((areas >= MIN_AREA).sum())
         if i == wanted and count and areas.max() >= MIN_AREA:
-            rows, columns = ndimage.find_objects(marked)[int(areas.argmax())]
+            largest = int(areas.argmax()) + 1
+            rows, columns = ndimage.find_objects(marked)[largest - 1]
+            shape = name_shape(_with_corners(marked == largest, labels == i))
             box = (columns.start / w, rows.start / h, columns.stop / w, rows.stop / h)
     pixels = np.bincount(labels.ravel(), minlength=len(COLORS) + len(BACKGROUNDS))[len(COLORS) :]
-    return Detection(box, blobs, list(BACKGROUNDS)[int(pixels.argmax())])
+    return Detection(box, shape, blobs, list(BACKGROUNDS)[int(pixels.argmax())])
+
+
+def _with_corners(blob: np.ndarray, colored: np.ndarray) -> np.ndarray:
+    """The piece of `colored` that the blob is of, with the corners that were too thin to count; cut at its edges."""
+    pieces = ndimage.label(colored)[0]
+    number = pieces[blob][0]
+    return pieces[ndimage.find_objects(pieces)[number - 1]] == number
+
+
+def name_shape(blob: np.ndarray) -> str:
+    """The world's shape that covers most of what a blob covers, and least else: bool (h, w), cut at the blob's edges.
+
+    Each shape is stretched over (h, w); the largest intersection over union names it.
+    """
+    h, w = blob.shape
+    v, u = np.meshgrid((np.arange(h) + 0.5) / h * 2 - 1, (np.arange(w) + 0.5) / w * 2 - 1, indexing="ij")
+    covers = {shape: distance(shape, u, v) < 0 for shape in SHAPES}
+    return max(SHAPES, key=lambda shape: (blob & covers[shape]).sum() / (blob | covers[shape]).sum())

@@ -30,13 +30,15 @@ def held_out_scenes(count: int, seed: int = 10**6) -> list[Scene]:
 
 
 def judge(frames: np.ndarray, scene: Scene) -> dict[str, float]:
-    """Shares of frames uint8 (F, H, W, 3) with the subject's colour, with exactly one subject; background right."""
+    """Shares of frames uint8 (F, H, W, 3) with the subject's colour, with exactly one subject; whether background and
+    shape, as most frames show them, are those of the prompt."""
     seen = detect(frames, scene.color)
-    names = [d.background for d in seen]
+    names, shapes = [d.background for d in seen], [d.shape for d in seen]
     return {
         "colour": float(np.mean([d.box is not None for d in seen])),
         "single": float(np.mean([d.blobs == 1 for d in seen])),
         "background": float(max(set(names), key=names.count) == scene.background),
+        "shape": float(max(set(shapes), key=shapes.count) == scene.shape),
     }
 
 

@@ -167,7 +167,7 @@ def render(scene: Scene) -> np.ndarray:
         color = np.array(COLORS[subject.color], np.float32)
         for i, (cx, cy) in enumerate(subject.centers.astype(np.float32)):
             u, v = (x - cx) / (subject.size / 2), (y - cy) / (subject.size / 2)
-            cover = (0.5 - _distance(subject.shape, u, v) * (subject.size / 2)).clip(0, 1)[..., None]
+            cover = (0.5 - distance(subject.shape, u, v) * (subject.size / 2)).clip(0, 1)[..., None]
             shade = (light[0] - light[1] * (u + v) / 2).clip(0.7, 1.1)[..., None]
             frames[i] = frames[i] * (1 - cover) + color * shade * cover
     return (frames.clip(0, 1) * 255 + 0.5).astype(np.uint8)
@@ -194,7 +194,7 @@ def _background(name: str, frames: int, x: np.ndarray, y: np.ndarray, rng: np.ra
     return base[None] + texture[..., None]
 
 
-def _distance(shape: str, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+def distance(shape: str, u: np.ndarray, v: np.ndarray) -> np.ndarray:
     """Distance to the shape's edge, negative inside, in units of half the subject's side (exact or a close bound)."""
     if shape == "ball":
         return np.hypot(u, v) - 1
