@@ -21,8 +21,10 @@ def make(asked: Request | Resume) -> None:
     """New videos, the rest of those that were stopped, or a page; prints where each lies."""
     if isinstance(asked, Resume):
         resume(asked)
-    elif asked.draw:
+    elif asked.draw and asked.static:
         draw(asked)
+    elif asked.draw:
+        serve(asked)
     else:
         generate(asked)
 
@@ -55,8 +57,15 @@ def resume(asked: Resume) -> None:
         print(folder, flush=True)
 
 
+def serve(request: Request) -> None:
+    """A page on which to draw boxes and make videos of them, until Ctrl-C."""
+    from app.server.serve import serve
+
+    serve(request)
+
+
 def draw(request: Request) -> None:
-    """A page on which to draw boxes."""
+    """A page on which to draw boxes, as a file."""
     from app.draw import write_page
 
     path = write_page(request)

@@ -75,6 +75,8 @@ class Request:
     record_activations: bool
     show_masks: bool
     draw: bool
+    static: bool
+    port: int | None
     no_browser: bool
     out: Path | None
     memory: str | None  # auto or none; None = auto on a GPU, unless one of the next four is named
@@ -98,6 +100,11 @@ class Request:
             (
                 alone and not (from_file or from_box),
                 f"{', '.join(map(flag, alone))} need{'s' if len(alone) == 1 else ''} --boxes or --box-from",
+            ),
+            (self.static and not self.draw, "--static needs --draw"),
+            (
+                self.port and (self.static or not self.draw),
+                "--port is of the page that --draw serves, without --static",
             ),
             (
                 self.memory == "auto" and self.names_savings,
@@ -206,7 +213,9 @@ def build_parser() -> Parser:
     add("--compare", action="store_true", help="also all methods from the same noise, a labelled row each: Figure 4")
     add("--record-activations", action="store_true", help="also the variance of activations step by step: Figure 2")
     add("--show-masks", action="store_true", help="also the masks on every attention grid, and who sees which token")
-    add("--draw", action="store_true", help="make no video: write a page on which to draw boxes, and open it")
+    add("--draw", action="store_true", help="serve a page, to this machine alone, that draws boxes and makes videos")
+    add("--static", action="store_true", help="with --draw: write the page as a file that only draws")
+    add("--port", type=_number(int, 1024, 65535), metavar="N", help="with --draw: where to serve it (a free port)")
     add("--no-browser", action="store_true", help="with --draw: do not open it")
     add("--out", type=Path, metavar="DIR", help="the new folder; with several videos, their parent (outputs/...)")
     return add_resume(parser)

@@ -23,6 +23,11 @@ from sampling.sampler import NonFinite, State
 from sampling.settings import PRESETS
 
 Figure = Callable[[Path], None]  # writes its files into a folder
+Watch = Callable[[State], None]  # is shown the state after each step, when it is kept already
+
+
+class Stopped(KeyboardInterrupt):
+    """What a `Watch` raises so that a run stops where it is, as by Ctrl-C."""
 
 
 def new_videos(job: Job) -> Iterator[Path]:
@@ -40,7 +45,7 @@ def resumed_videos(job: Job, unfinished: Unfinished) -> Iterator[Path]:
     yield from new_videos(replace(job, videos=job.videos[1:]))
 
 
-def make_video(job: Job, video: Video, run: Unfinished) -> tuple[Path, Job]:
+def make_video(job: Job, video: Video, run: Unfinished, watch: Watch | None = None) -> tuple[Path, Job]:
     """Sample what is left of the run, draw the figures that were asked for, write all; returns the finished folder.
 
     Where memory runs out, the run goes on from its last step with what needs less, as do the videos after it: the job
@@ -49,7 +54,7 @@ def make_video(job: Job, video: Video, run: Unfinished) -> tuple[Path, Job]:
     with resumable(run):
         while True:
             try:
-                result = sample_video(job, video, run)
+                result = sample_video(job, video, run, watch)
                 return write_video(job, run, result, make_figures(job, result)), job
             except Exception as error:
                 if not (is_out_of_memory(error) and job.economy.rest):
@@ -58,7 +63,7 @@ def make_video(job: Job, video: Video, run: Unfinished) -> tuple[Path, Job]:
             run = go_on(run, job, video)
 
 
-def sample_video(job: Job, video: Video, run: Unfinished) -> Result:
+def sample_video(job: Job, video: Video, run: Unfinished, watch: Watch | None = None) -> Result:
     """Algorithm 1, from the state that is kept on, each step being kept in its turn; then the frames."""
     state = load_state(run, next(job.pipeline.unet.parameters()).device)
     with progress_bar(job.label(video), run.settings.steps, 0 if state is None else state.step) as show:
@@ -66,6 +71,8 @@ def sample_video(job: Job, video: Video, run: Unfinished) -> Result:
         def progress(done: State) -> None:
             save_state(run, done)
             show(done)
+            if watch is not None:
+                watch(done)
 
         return generate(
             job.pipeline,
@@ -131,8 +138,8 @@ def resumable(run: Unfinished) -> Iterator[None]:
     with closing(run):
         try:
             yield
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt(f"finished runs are kept; {how}") from None
+        except KeyboardInterrupt as stop:
+            raise type(stop)(f"finished runs are kept; {how}") from None
         except Exception as error:
             sentence = explain(error)
             if sentence is None:

@@ -77,6 +77,7 @@ class State:
     z: Tensor  # (B, C, F, H, W) latents
     streams: Streams
     records: tuple[dict[str, Any], ...] = ()  # one for each step done, see `_record`
+    z0_hat: Tensor | None = None  # the clean estimate from which the last step was made, to be looked at
 
 
 def initial_state(seeds: Sequence[int], shape: Sequence[int], device: torch.device | str = "cpu") -> State:
@@ -136,8 +137,9 @@ def sample(
                 f"latents are not finite after step {step + 1} of {settings.steps} (t = {t}): "
                 "run the network in float32; where it is, c_g or guidance_scale is too large, or the weights are broken"
             )
-        record = _record(t, predict_clean(z, eps, alpha_bar), terms, z_prev, boxes)
-        state = State(step + 1, z_prev, state.streams, (*state.records, record))
+        z0_hat = predict_clean(z, eps, alpha_bar)
+        record = _record(t, z0_hat, terms, z_prev, boxes)
+        state = State(step + 1, z_prev, state.streams, (*state.records, record), z0_hat)
         yield state  # 9, 10: the last one is z_0
 
 

@@ -171,14 +171,14 @@ function nudge([x, y], larger) {
 
 function actionFor(event) {
   const { key, target } = event;
-  if (target.matches("textarea")) return null;
+  if (at("busy").open || target.matches("textarea, select, input:not([type=range], [type=checkbox])")) return null;
   const control = (event.ctrlKey || event.metaKey || event.altKey) && !event.getModifierState("AltGraph");
   if (control) {
     if (event.altKey) return null;
     if (key === "y" || (key.toLowerCase() === "z" && event.shiftKey)) return redo;
     return key.toLowerCase() === "z" ? undo : null;
   }
-  if (key === " ") return target.matches("button, summary") ? null : play;
+  if (key === " ") return target.matches("button, summary, a, [type=checkbox]") ? null : play;
   if (ARROWS[key]) return target.matches("input") ? null : () => nudge(ARROWS[key], event.shiftKey);
   if (/^[1-9]$/.test(key)) return () => select(Number(key) - 1);
   if (target.matches("input") && ["Home", "End"].includes(key)) return null;
@@ -204,6 +204,10 @@ at("file").onchange = () => {
   at("file").value = ""; // so that the same file can be loaded again
 };
 at("slider").oninput = () => goTo(Number(at("slider").value));
+for (const [name, value] of Object.entries(data.choice)) {
+  at(name).value = value;
+  at(name).oninput = render;
+}
 at("slider").onpointerup = () => at("canvas").focus({ preventScroll: true }); // arrows then move the box again
 at("prompt").oninput = () => change(() => (drawing.prompt = at("prompt").value), "typing");
 at("prompt").onblur = () => (log.kind = null);
@@ -215,10 +219,14 @@ for (const kind of ["dragover", "drop"]) {
   });
 }
 window.addEventListener("beforeunload", (event) => {
-  if (JSON.stringify(drawing) !== saved) event.preventDefault();
+  if (!data.served && JSON.stringify(drawing) !== saved) event.preventDefault();
 });
 
 at("canvas").style.setProperty("--ratio", data.columns / data.rows);
 const actions = { select, begin: remember, put, end: render };
 const stage = new Stage(at("canvas"), data.rows, data.columns, data.colors, actions);
+at("typed").open = !data.served;
+at("save").classList.toggle("main", !data.served);
+for (const node of document.querySelectorAll(".served")) node.hidden = !data.served || node.id === "result";
 render();
+if (data.served) listen();

@@ -32,7 +32,8 @@ function render() {
   at("undo").disabled = !log.past.length;
   at("redo").disabled = !log.future.length;
   const stretched = drawing.frames === data.frames ? "" : " --resample";
-  at("command").textContent = `${data.command} --boxes ${FILE}${stretched}`;
+  at("command").textContent = `${data.command} --boxes ${FILE}${stretched}${flagsOf(choice())}`;
+  if (data.served) renderPress(problems.length > 0);
   renderFrame();
 }
 
@@ -50,6 +51,18 @@ function renderFrame() {
   at("canvas").setAttribute("aria-label", `Frame ${view.frame}: ${drawing.subjects.map(described).join("; ")}`);
   renderTracks();
   stage.show(drawing, view);
+  if (data.served) renderFilms();
+}
+
+// What was chosen beside the prompt, as typed; what a command does anyway needs no flag.
+function choice() {
+  return Object.fromEntries(["method", "seed", "steps"].map((name) => [name, at(name).value.trim()]));
+}
+
+function flagsOf({ method, seed, steps }) {
+  const typed = (text) => (/^[\w ]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`);
+  const flags = [method !== "full" && `--method ${method}`, seed && seed !== "0" && `--seed ${typed(seed)}`];
+  return [...flags, steps && `--steps ${typed(steps)}`].filter(Boolean).map((flag) => ` ${flag}`).join("");
 }
 
 function hintOf(subject, isKey) {

@@ -6,7 +6,9 @@ import re
 import pytest
 
 from adaptation.trajectory import Trajectory
-from app.draw import draw_page, write_draw_page
+from app.arguments import parse_request
+from app.draw import draw_page, page_options, write_draw_page
+from weights.load import Defaults
 
 
 def data_of(page: str) -> dict:
@@ -42,7 +44,22 @@ def test_the_command_keeps_what_the_file_does_not_say():
     given = ["--draw", "--model", "zeroscope", "--prompt", "a cat", "--subject", "cat", "--box-from", "0,0,1,1"]
     given += ["--method=mask", "--boxes=old.json", "--out", "here", "--negative-prompt", "it's bad"]
     command = data_of(draw_page(8, 128, 96, arguments=given))["command"]
-    assert command == "python train_free.py --model zeroscope --method=mask --negative-prompt 'it'\"'\"'s bad'"
+    assert command == "python train_free.py --model zeroscope --negative-prompt 'it'\"'\"'s bad'"
+
+
+def test_what_the_page_has_a_field_for_is_in_that_field():
+    given = ["--draw", "--method=mask", "--seed", "5", "6", "--steps", "9", "--eta", "0.5"]
+    data = data_of(draw_page(**page_options(parse_request(given), Defaults(8, 96, 128))))
+    assert data["choice"] == {"method": "mask", "seed": "5", "steps": "9"}
+    assert data["command"] == "python train_free.py --eta 0.5"
+    assert data["drawing"]["prompt"] == "a red ball moving over the ocean"  # the built-in example
+
+
+def test_a_page_asks_for_nothing_unless_it_is_served():
+    assert "connect-src" not in draw_page(8, 128, 96) and "blob:" not in draw_page(8, 128, 96)
+    page = draw_page(8, 128, 96, served=True, draft={"drawing": {"frames": 8}, "choice": {"seed": "</script>"}})
+    assert "default-src 'none'; img-src data:; media-src blob:; connect-src 'self';" in page
+    assert data_of(page)["choice"] == {"seed": "</script>"}
 
 
 def test_the_page_is_written_whole(tmp_path):

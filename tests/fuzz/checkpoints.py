@@ -66,7 +66,7 @@ def make(rng: random.Random) -> Case:
     if rng.random() < 0.1:
         arguments += ["--dtype", rng.choice(["float16", "bfloat16", "float64"])]
     if rng.random() < 0.05:
-        arguments += ["--draw", "--no-browser"]
+        arguments += ["--draw", "--static", "--no-browser"]
     return Case(arguments, {f"model/{name}": content for name, content in folder.items()})
 
 

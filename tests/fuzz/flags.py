@@ -73,6 +73,7 @@ GOOD = {
     "--device": DEVICES,
     "--out": OUT,
     "--frames-per-chunk": ["1", "4", "10000"],
+    "--port": ["1024", "8000", "65535"],
     "--resume": ["new", "folder", "missing.unfinished", "", "path.json"],
     **{f"--box-{end}": BOXES for end in ("from", "to")},
     **{"--" + name.replace("_", "-"): ["1", "2", str(low), str(high)] for name, (low, high) in COUNTS.items()},
@@ -98,6 +99,8 @@ def make(rng: random.Random) -> Case:
         arguments.insert(rng.randrange(len(arguments) + 1), rng.choice(BAD))
     if rng.random() < 0.03 and arguments:
         del arguments[rng.randrange(len(arguments))]
+    if "--draw" in arguments and "--static" not in arguments:
+        arguments += ["--static"]  # a page that is served has no end
     return Case(arguments, {"path.json": PATH if rng.random() < 0.95 else spoil_bytes(rng, PATH), "folder": None})
 
 

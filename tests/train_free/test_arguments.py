@@ -156,8 +156,9 @@ def test_what_the_method_does_not_use_is_said(loaded, capsys, ball, flags, idle)
 def test_a_page_to_draw_on_is_written_without_weights(loaded, capsys, ball, monkeypatch):
     opened = []
     monkeypatch.setattr(train_free.webbrowser, "open", opened.append)
-    assert train_free.main(["--draw", *ball]) == 0
-    assert train_free.main(["--draw", "--no-browser", "--model", "zeroscope", "--out", "wide.html"]) == 0
+    assert train_free.main(["--draw", "--static", *ball]) == 0
+    wide = ["--no-browser", "--model", "zeroscope", "--out", "wide.html"]
+    assert train_free.main(["--draw", "--static", *wide]) == 0
     assert capsys.readouterr().out.split() == ["outputs/draw.html", "wide.html"]
     assert opened == [Path("outputs/draw.html").resolve().as_uri()]
     assert loaded.calls == []

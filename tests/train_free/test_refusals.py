@@ -3,6 +3,7 @@
 import errno
 import json
 import math
+import socket
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -216,9 +217,21 @@ def test_a_disk_without_room_is_refused_before_the_first_run(loaded, monkeypatch
 
 def test_a_page_of_a_broken_file_is_not_drawn_and_its_folder_not_made(loaded, refused):
     Path("boxes.json").write_text("{")
-    assert refused("--draw", "--boxes", "boxes.json").startswith("error: boxes.json: the file is not JSON")
-    assert refused("--draw", "--frames", "8", "--width", "100").startswith("error: ")
-    assert "too long for a disk" in refused("--draw", "--out", f"new/{'x' * 250}")
+    for how in (["--draw", "--static"], ["--draw"]):
+        assert refused(*how, "--boxes", "boxes.json").startswith("error: boxes.json: the file is not JSON")
+        assert refused(*how, "--frames", "8", "--width", "100").startswith("error: ")
+        assert "too long for a disk" in refused(*how, "--out", f"new/{'x' * 250}")
+    assert refused("--draw", "--frames", "10001").startswith("error: ")
+    assert "--static needs --draw" in refused("--static")
+    assert "--port is of the page that --draw serves" in refused("--draw", "--static", "--port", "8000")
+
+
+def test_a_port_that_is_taken_is_refused_before_weights_are_loaded(loaded, refused):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        sentence = refused("--draw", "--port", port)
+    assert f"port {port} of 127.0.0.1 cannot be served" in sentence and "name another with --port" in sentence
+    assert loaded.calls == []
 
 
 def test_a_size_that_no_disk_holds_is_refused_before_its_masks_are_drawn(loaded, monkeypatch, ball, refused):
