@@ -4,6 +4,8 @@ Each step is a function of app/; Algorithm 1 itself is sampling/sampler.py, and 
 takes seconds to import is imported where it is used, so that --help and slips answer at once.
 """
 
+import waiting  # noqa: F401  (first, for torch reads its choice once)
+
 import sys
 import webbrowser
 

@@ -13,6 +13,8 @@
 
 from __future__ import annotations
 
+import waiting  # noqa: F401  (first, for torch reads its choice once)
+
 import argparse
 import json
 import shlex

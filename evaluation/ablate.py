@@ -8,6 +8,8 @@ gives all rows the paper's values where they else have the checkpoint's. Needs s
 
 from __future__ import annotations
 
+import waiting  # noqa: F401  (first, for torch reads its choice once)
+
 import argparse
 import shlex
 import sys

@@ -7,6 +7,8 @@ layer's output in each DDIM step is held against that of the unmasked run: the m
 
 from __future__ import annotations
 
+import waiting  # noqa: F401  (first, for torch reads its choice once)
+
 import argparse
 import shlex
 import sys

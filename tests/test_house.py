@@ -17,10 +17,11 @@ NETWORKS = ("adaptation", "model", "sampling", "weights")
 MAY_IMPORT: dict[str, tuple[str, ...]] = {  # a room and the rooms below it that it may use, itself aside
     "storage": (),
     "ending": (),
+    "waiting": (),
     "adaptation": ("storage",),
     "model": ("adaptation",),
     "sampling": ("adaptation",),
-    "weights": ("model", "sampling", "adaptation", "storage", "ending"),
+    "weights": ("model", "sampling", "adaptation", "storage", "ending", "waiting"),
     "evaluation.figures": (*NETWORKS, "storage"),
     "evaluation.metrics": (*NETWORKS, "storage"),
     "evaluation.benchmarks": (*NETWORKS, "storage"),
@@ -30,10 +31,10 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {  # a room and the rooms below it that
         "storage",
         *(f"evaluation.{name}" for name in ("benchmarks", "extractors", "figures", "metrics")),
     ),
-    "evaluation.walkthrough": (*NETWORKS, "storage", "ending", "evaluation.figures"),
+    "evaluation.walkthrough": (*NETWORKS, "storage", "ending", "waiting", "evaluation.figures"),
     "app": (*NETWORKS, "storage", "ending", "evaluation.figures"),
-    "evaluation": (*NETWORKS, "storage", "ending"),  # its commands; its own folders are itself
-    "train_free": ("app", "ending"),
+    "evaluation": (*NETWORKS, "storage", "ending", "waiting"),  # its commands; its own folders are itself
+    "train_free": ("app", "ending", "waiting"),
 }
 ROOMS = sorted({room.partition(".")[0] for room in MAY_IMPORT})
 

@@ -8,6 +8,8 @@ up to date, `python -m evaluation.walkthrough.notebook` the notebook. Needs matp
 
 from __future__ import annotations
 
+import waiting  # noqa: F401  (first, for torch reads its choice once)
+
 import argparse
 import sys
 from functools import partial

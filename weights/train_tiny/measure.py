@@ -6,6 +6,8 @@ Prompts come from combinations of colour, shape and background that training nev
 
 from __future__ import annotations
 
+import waiting  # noqa: F401  (first, for torch reads its choice once)
+
 import argparse
 import json
 from pathlib import Path
