@@ -1,4 +1,4 @@
-"""What other work on one core costs a whole run of the command, by how torch's threads wait: `tests/benchmarks/busy.py`.
+"""What other work on one core costs a run of the command, by how torch's threads wait: `tests/benchmarks/busy.py`.
 
 Each run is a process of its own. The other work is a program that keeps one core busy, from before the run on, or from
 some seconds after its beginning. Ratios are to a run on a quiet machine with OpenMP's own waiting; nothing else may run
