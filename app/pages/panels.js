@@ -25,7 +25,8 @@ function render() {
   renderSubjects();
   const problems = problemsOf(drawing);
   const sentences = problems.map((text) => text[0].toUpperCase() + text.slice(1));
-  at("problems").replaceChildren(...(problems.length ? sentences : ["Ready."]).map((text) => make("li", {}, text)));
+  const ready = data.served ? [] : ["Ready."]; // the button says so itself
+  at("problems").replaceChildren(...(problems.length ? sentences : ready).map((text) => make("li", {}, text)));
   at("problems").classList.toggle("ready", !problems.length);
   at("save").disabled = problems.length > 0;
   at("text").value = problems.length ? "" : writeFile(drawing);

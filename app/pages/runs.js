@@ -3,7 +3,7 @@
 // The server holds all that there is to know of them; a page asks for what has changed, and may be closed at any time.
 
 const runs = new Map(); // by number, as the server tells of them
-const seen = { version: 0, run: null, timer: null, keeping: null, gone: false, kept: "", reveal: null };
+const seen = { version: 0, run: null, gone: false, heard: false, kept: "", timer: null, keeping: null, reveal: null };
 const films = new Map(); // by number of run: an address of its video, once it is here
 
 const underWay = (run) => run.status === "waiting" || run.status === "running";
@@ -26,12 +26,13 @@ async function poll() {
   try {
     const state = await ask(`state?since=${seen.version}`);
     if (seen.gone) say("The server is there again.");
-    seen.gone = false;
+    Object.assign(seen, { gone: false, heard: true });
     at("preview").checked = state.preview;
     if (state.runs.length) take(state);
     if ([...runs.values()].some(underWay)) pause = 250;
   } catch {
-    if (!seen.gone) say("The server has ended. Finished runs are in their folders; one that was under way can go on.", true);
+    const kept = "Finished runs are in their folders, and one that was under way can be resumed in the terminal.";
+    if (!seen.gone) say(`The server has ended. ${kept}`, true);
     seen.gone = true;
   }
   renderPress(problemsOf(drawing).length > 0);
@@ -45,8 +46,9 @@ function take(state) {
     const before = runs.get(run.number);
     runs.set(run.number, run);
     if (!before) seen.run = run.number; // the newest is looked at
-    if (before && before.status !== run.status && !underWay(run)) say(`Run ${run.number}: ${statusOf(run)}`);
-    if (run.status === "refused" && before?.status !== "refused" && run.number === seen.run) slip(run.sentence, run.about);
+    const news = before ? before.status !== run.status : underWay(run);
+    if (news && run.status !== "waiting") say(`Run ${run.number} ${run.status === "running" ? "begins" : `is ${run.status}`}.`);
+    if (news && run.status === "refused" && run.number === seen.run) slip(run.sentence, run.about);
   }
   renderRuns();
 }
@@ -107,7 +109,7 @@ function renderPress(missing) {
 
 function reveal() {
   const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
-  seen.reveal = () => at("result").scrollIntoView({ behavior: calm ? "auto" : "smooth", block: "nearest" });
+  seen.reveal = () => at("result").scrollIntoView({ behavior: calm ? "auto" : "smooth", block: "start" });
 }
 
 function renderRuns() {
@@ -132,8 +134,10 @@ function renderRuns() {
   at("stop").hidden = !underWay(run);
   at("stop").disabled = run.stopping;
   at("resume").hidden = !run.resumable;
-  at("plain").hidden = run.method === "plain" || run.status !== "done" || [...runs.values()].some((other) => isPlainOf(other, run));
-  at("again").hidden = run.asked.drawing === writeFile(drawing) && !Object.keys(choice()).some((name) => run.asked[name] !== choice()[name]);
+  const plain = run.method === "plain" || [...runs.values()].some((other) => isPlainOf(other, run));
+  at("plain").hidden = run.status !== "done" || plain;
+  const chosen = Object.entries(choice()).every(([name, value]) => run.asked[name].trim() === value);
+  at("again").hidden = chosen && run.asked.drawing === writeFile(drawing);
   renderBar(run);
   refill(at("notes"), run.notes.map((note) => make("li", {}, note)));
   renderPictures(run);
@@ -197,10 +201,10 @@ function paintBoxes(pane, run, frame) {
   if (!at("boxes").checked) return;
   const boxes = run.boxes.map((track, k) => [track[frame], data.colors[k % data.colors.length]]).filter(([box]) => box);
   const rects = boxes.map(
-    ([[x1, y1, x2, y2], color]) =>
-      `<rect x="${x1}" y="${y1}" width="${x2 - x1}" height="${y2 - y1}" stroke="${color}" vector-effect="non-scaling-stroke"/>`,
+    ([[x1, y1, x2, y2], color]) => `<rect x="${x1}" y="${y1}" width="${x2 - x1}" height="${y2 - y1}" stroke="${color}"/>`,
   );
-  pane.insertAdjacentHTML("beforeend", `<svg viewBox="0 0 1 1" preserveAspectRatio="none" aria-hidden="true">${rects.join("")}</svg>`);
+  const square = 'viewBox="0 0 1 1" preserveAspectRatio="none" aria-hidden="true"';
+  pane.insertAdjacentHTML("beforeend", `<svg ${square}>${rects.join("")}</svg>`);
 }
 
 function renderCharts(run) {
@@ -232,6 +236,7 @@ function videoOf(run) {
   figure.run = run;
   figure.firstChild.style.aspectRatio = `${run.width} / ${run.height}`;
   const report = make("a", { href: `runs/${run.number}/report.html`, target: "_blank", rel: "noopener" }, "report");
+  report.ariaLabel = `Report of run ${run.number}`;
   figure.lastChild.append(`${run.number}: ${text} · `, report);
   video.onloadeddata = renderFilms;
   filmOf(run).then((address) => (video.src = address), () => (video.title = "the file is not there any more"));
@@ -241,8 +246,8 @@ function videoOf(run) {
 // Fetched whole, so that a browser can go to any frame of it.
 function filmOf(run) {
   if (!films.has(run.number)) {
-    const fetched = fetch(`runs/${run.number}/video.mp4`).then((answer) => (answer.ok ? answer.blob() : Promise.reject()));
-    films.set(run.number, fetched.then((blob) => URL.createObjectURL(blob)));
+    const whole = (answer) => (answer.ok ? answer.blob() : Promise.reject());
+    films.set(run.number, fetch(`runs/${run.number}/video.mp4`).then(whole).then((blob) => URL.createObjectURL(blob)));
   }
   return films.get(run.number);
 }
