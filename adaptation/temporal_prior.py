@@ -1,5 +1,10 @@
 """The temporal prior tau (Section 2.3, Eq. 1): how alike the subject's pixels are from one frame to the next."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import torch
 from einops import einsum, rearrange
 from torch import Tensor
@@ -32,17 +37,25 @@ def crop(frames: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
     h x w equal parts of the box: two small matrix products, the same bits every time and in any dtype. Slicing, if the
     box lies on cell borders and h x w is its size in cells.
     """
-    F, H, W = frames.shape[-3:]
+    F = frames.shape[-3]
     if boxes.shape != (F, 4):
         raise ValueError(f"a crop of {F} frames needs boxes of shape ({F}, 4), not {tuple(boxes.shape)}")
     if boxes.isnan().any():
         raise ValueError("a crop needs a box in every frame, but a box is absent (NaN)")
     if min(size) < 1:
         raise ValueError(f"the common grid of a crop needs at least one cell per axis, not {tuple(size)}")
-    x1, y1, x2, y2 = boxes.double().unbind(-1)  # float32 has few digits left within a cell of a wide frame
-    rows = _interpolation(y1, y2, size[0], H).to(frames)  # (F, h, H)
-    columns = _interpolation(x1, x2, size[1], W).to(frames)  # (F, w, W)
+    return _read(frames, *_weights(frames, boxes, size))
+
+
+def _read(frames: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     return einsum(rows, frames, columns, "f h y, ... f y x, f w x -> ... f h w")
+
+
+def _weights(frames: Tensor, boxes: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """What `crop` reads the rows and the columns of each frame with, (F, h, H) and (F, w, W)."""
+    H, W = frames.shape[-2:]
+    x1, y1, x2, y2 = boxes.double().unbind(-1)  # float32 has few digits left within a cell of a wide frame
+    return _interpolation(y1, y2, size[0], H).to(frames), _interpolation(x1, x2, size[1], W).to(frames)
 
 
 def _interpolation(low: Tensor, high: Tensor, parts: int, cells: int) -> Tensor:
@@ -60,12 +73,21 @@ def common_grid(boxes: Tensor, H: int, W: int) -> tuple[int, int]:
     return max(1, int(h)), max(1, int(w))
 
 
-def temporal_consistency(z0: Tensor, boxes: Tensor) -> Tensor:
-    """Eq. 1: tau(b, z) = mean over i of rho(c(u^i), c(u^{i+1})), then mean over subjects.
+@dataclass(frozen=True, eq=False)
+class Crops:
+    """c(.) of Eq. 1 for one subject, ready for latents of one form and device: the same at every step of a run."""
 
-    z0: clean latents (B, C, F, H, W), float32 or float64; boxes: (K, F, 4), NaN = absent. Returns tau (B,) in [-1, 1].
-    A crop's channels and pixels are one vector. A pair of frames counts where the subject is present in both, a subject
-    where it has such a pair; if there is none at all (as with F = 1), tau is 0 with a gradient of zeros.
+    frames: Tensor  # (P,) indices of the frames with a box
+    rows: Tensor  # (P, h, H), the weights that read each of them, see `crop`
+    columns: Tensor  # (P, w, W)
+    pairs: Tensor  # indices of those of the P - 1 neighbours that are consecutive frames, at least one
+
+
+def prepare_crops(boxes: Tensor, z0: Tensor) -> list[Crops]:
+    """The crops of every subject that has a box in two consecutive frames.
+
+    boxes (K, F, 4), NaN = absent, best on the CPU, for they decide about shapes; z0: any latents (B, C, F, H, W) of the
+    run.
     """
     F = z0.shape[2] if z0.ndim == 5 else None
     if F is None or boxes.ndim != 3 or boxes.shape[1:] != (F, 4):
@@ -73,19 +95,41 @@ def temporal_consistency(z0: Tensor, boxes: Tensor) -> Tensor:
             f"tau needs latents (B, C, F, H, W) and boxes (K, F, 4) of as many frames, not {tuple(z0.shape)} "
             f"and {tuple(boxes.shape)}"
         )
-    correlations = [rho.mean(1) for box in boxes if (rho := consecutive_correlations(z0, box)).shape[1]]
-    if not correlations:
+    return [crops for track in boxes if (crops := _prepare(track, z0)) is not None]
+
+
+def _prepare(boxes: Tensor, z0: Tensor) -> Crops | None:
+    """Of one subject, boxes (F, 4); None = no two consecutive frames have one."""
+    present = (~boxes.isnan().any(-1)).nonzero().squeeze(-1)
+    pairs = (present.diff() == 1).nonzero().squeeze(-1)
+    if not len(pairs):
+        return None
+    boxes = boxes[present]
+    weights = _weights(z0, boxes, common_grid(boxes, *z0.shape[-2:]))
+    return Crops(present.to(z0.device), *weights, pairs.to(z0.device))
+
+
+def temporal_consistency(z0: Tensor, boxes: Tensor | Sequence[Crops]) -> Tensor:
+    """Eq. 1: tau(b, z) = mean over i of rho(c(u^i), c(u^{i+1})), then mean over subjects.
+
+    z0: clean latents (B, C, F, H, W), float32 or float64; boxes: (K, F, 4), NaN = absent, or `prepare_crops` of them.
+    Returns tau (B,) in [-1, 1].
+    A crop's channels and pixels are one vector. A pair of frames counts where the subject is present in both, a subject
+    where it has such a pair; if there is none at all (as with F = 1), tau is 0 with a gradient of zeros.
+    """
+    subjects = prepare_crops(boxes, z0) if isinstance(boxes, Tensor) else boxes
+    if not subjects:
         return z0.flatten(1)[:, :0].sum(1)  # an empty sum: 0, and still a function of z0
-    return torch.stack(correlations).mean(0)
+    return torch.stack([_correlations(z0, crops).mean(1) for crops in subjects]).mean(0)
 
 
 def consecutive_correlations(z0: Tensor, boxes: Tensor) -> Tensor:
     """rho of one subject for every two consecutive frames with a box in both, (B, C, F, H, W), (F, 4) -> (B, pairs)."""
-    present = (~boxes.isnan().any(-1)).nonzero().squeeze(-1)  # indices of the P frames with a box
-    if len(present) < 2:
-        return z0.new_zeros(z0.shape[0], 0)
-    consecutive = present.diff() == 1
-    boxes = boxes[present]
-    u = crop(z0[:, :, present.to(z0.device)], boxes, common_grid(boxes, *z0.shape[-2:]))
+    crops = _prepare(boxes, z0)
+    return z0.new_zeros(z0.shape[0], 0) if crops is None else _correlations(z0, crops)
+
+
+def _correlations(z0: Tensor, crops: Crops) -> Tensor:
+    u = _read(z0[:, :, crops.frames], crops.rows, crops.columns)
     u = rearrange(u, "b c p h w -> b p (c h w)")
-    return pearson(u[:, :-1], u[:, 1:])[:, consecutive.to(z0.device)]
+    return pearson(u[:, :-1], u[:, 1:])[:, crops.pairs]

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import torch
 from einops import einsum, rearrange, reduce
@@ -103,6 +104,7 @@ class TrailBlazerControl:
     tokens (K, L) bool: the tokens edited for each subject, see `edited_tokens`
     strengthen, weaken: c_s and c_w
     videos: how many videos are denoised at once; the last ones of a batch have the text. The U-Net fills this in
+    _maps: g and the tokens as A is, made once for each grid and kept; a copy with other `videos` shares them
     """
 
     boxes: Tensor
@@ -110,6 +112,7 @@ class TrailBlazerControl:
     strengthen: float = field(kw_only=True)
     weaken: float = field(kw_only=True)
     videos: int = field(default=1, kw_only=True)
+    _maps: dict[tuple[Any, ...], tuple[Tensor, Tensor]] = field(default_factory=dict, kw_only=True, repr=False)
 
     def __post_init__(self) -> None:
         if self.boxes.ndim != 3 or self.boxes.shape[-1] != 4 or 0 in self.boxes.shape:
@@ -133,14 +136,15 @@ class TrailBlazerControl:
 
     def edit(self, h: int, w: int) -> Callable[[Tensor], Tensor]:
         """The edit of a layer with h x w pixels, A (G B, heads, F, N, L) -> the same shape; G = 2 is [uncond, text]."""
-        return partial(self._edit, gaussian_map(self.boxes, h, w))
+        return partial(self._edit, h, w)
 
-    def _edit(self, g: Tensor, A: Tensor) -> Tensor:
+    def _edit(self, h: int, w: int, A: Tensor) -> Tensor:
         if len(A) not in (self.videos, 2 * self.videos):
             raise ValueError(f"A has {len(A)} sequences for {self.videos} videos; expected one or two a video")
-        expected = (*g.shape[1:], self.tokens.shape[1])
+        expected = (self.boxes.shape[1], h * w, self.tokens.shape[1])
         if A.shape[2:] != expected:
             raise ValueError(f"A has (F, N, L) = {tuple(A.shape[2:])}, but the boxes and tokens are for {expected}")
-        A_text = A[-self.videos :]
-        edited = edit_probabilities(A_text, g.to(A), self.tokens.to(A.device), self.strengthen, self.weaken)
+        if (key := (h, w, A.dtype, A.device)) not in self._maps:
+            self._maps[key] = gaussian_map(self.boxes, h, w).to(A), self.tokens.to(A.device)
+        edited = edit_probabilities(A[-self.videos :], *self._maps[key], self.strengthen, self.weaken)
         return torch.cat([A[: -self.videos], edited])

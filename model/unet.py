@@ -123,7 +123,7 @@ class UNet3D(nn.Module):
             control = replace(control, videos=len(z))
         x = rearrange(z.to(dtype), "b c f h w -> (b f) c h w").contiguous(memory_format=torch.channels_last)
         text = text.to(dtype)  # (G B, L, D)
-        t = torch.as_tensor(t, device=z.device).expand(z.shape[0])
+        t = t.to(z.device).expand(len(z)) if isinstance(t, Tensor) else torch.full((len(z),), t, device=z.device)
         time = self.time_embedding(timestep_embedding(t, self.config.block_out_channels[0]).to(dtype))  # (B, 4 C0)
 
         x = self.conv_in(x)  # (B F, C0, H, W)

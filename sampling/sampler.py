@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from adaptation.intrinsic_denoising import intrinsic_step, step_sizes
-from adaptation.temporal_prior import temporal_consistency
+from adaptation.temporal_prior import Crops, prepare_crops, temporal_consistency
 from sampling.ddim import ddim_step, predict_clean
 from sampling.guidance import classifier_free, score, unit_norm
 from sampling.schedule import NoiseSchedule
@@ -110,6 +110,7 @@ def sample(
     """
     _check(state, settings, boxes)
     timesteps = schedule.timesteps(settings.steps)
+    crops = None if boxes is None else prepare_crops(boxes, state.z)  # once: no step copies them to the device again
 
     for step in range(state.step, settings.steps):  # 1: for t = T downto 1 do
         t, z, shape = timesteps[step], state.z, state.z.shape[1:]  # 2: z_t^0 <- z_t
@@ -121,7 +122,7 @@ def sample(
         terms = []
 
         for m in range(settings.iterations if refined else 0):  # 3: for m = 1 to M do
-            G_g, G_p, _ = gradients(denoise, z, t, frozen, alpha_bar, settings, boxes)  # 4, 5: one call for both
+            G_g, G_p, _ = gradients(denoise, z, t, frozen, alpha_bar, settings, crops)  # 4, 5: one call for both
             noise = state.streams.draw("refinement", shape, step, m).to(z)
             z = intrinsic_step(  # 6: Eq. 2
                 z, prior_gradient=G_g, score=G_p, eta_l=eta_l, eta_k=eta_k, c_g=settings.c_g, noise=noise
@@ -132,13 +133,13 @@ def sample(
         eps = classifier_free(*_predict(denoise, z, t, frozen), settings.guidance_scale)
         fresh = state.streams.draw("ddim", shape, step).to(z) if settings.eta > 0 else None
         z_prev = ddim_step(z, eps, alpha_bar, alpha_bar_prev, settings.eta, fresh)  # 8: z_{t-1} <- DDIMStep(z_t^M)
-        if not z_prev.isfinite().all():
+        z0_hat = predict_clean(z, eps, alpha_bar)
+        finite, record = _record(t, z0_hat, terms, z_prev, crops)
+        if not finite:
             raise NonFinite(
                 f"latents are not finite after step {step + 1} of {settings.steps} (t = {t}): "
                 "run the network in float32; where it is, c_g or guidance_scale is too large, or the weights are broken"
             )
-        z0_hat = predict_clean(z, eps, alpha_bar)
-        record = _record(t, z0_hat, terms, z_prev, boxes)
         state = State(step + 1, z_prev, state.streams, (*state.records, record), z0_hat)
         yield state  # 9, 10: the last one is z_0
 
@@ -150,7 +151,7 @@ def gradients(
     frozen: bool,
     alpha_bar: Tensor,
     settings: SamplingSettings,
-    boxes: Tensor | None,
+    boxes: Tensor | Sequence[Crops] | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Lines 4 and 5 of Algorithm 1: G_g = grad_z tau(b, z0_hat(z)), G_p = grad_z log p_t(z | y, b), and z0_hat, like z.
 
@@ -195,22 +196,24 @@ def _predict(denoise: Denoise, z: Tensor, t: int, frozen: bool, through: str | N
 RECORD_KEYS = {"t", "tau", "rms_prior", "rms_score", "rms_noise", "latent_std"}
 
 
-def _record(t: int, z0: Tensor, terms: list[Tensor], z_prev: Tensor, boxes: Tensor | None) -> dict[str, Any]:
-    """What one step did, ready for JSON: a list with a number for each video, or None where there is nothing to tell.
+def _record(
+    t: int, z0: Tensor, terms: list[Tensor], z_prev: Tensor, crops: Sequence[Crops] | None
+) -> tuple[bool, dict[str, Any]]:
+    """Whether the new latents are finite, and what one step did, all fetched from the device in one copy.
 
+    The record is ready for JSON: a list with a number for each video, or None where there is nothing to tell.
     tau is that of the clean estimate from which the DDIM step was made, so that it compares between all methods;
     the terms of Eq. 2 are as applied, step size included, and averaged over the M iterations. A name that is added here
     goes into RECORD_KEYS as well, else a run with it cannot be resumed.
     """
-    prior, likelihood, noise = torch.stack(terms).mean(dim=0).tolist() if terms else (None, None, None)
-    return {
-        "t": t,
-        "tau": None if boxes is None else temporal_consistency(z0, boxes).tolist(),
-        "rms_prior": prior,
-        "rms_score": likelihood,
-        "rms_noise": noise,
-        "latent_std": z_prev.flatten(1).std(dim=1).tolist(),
-    }
+    numbers = {"latent_std": z_prev.flatten(1).std(dim=1), "finite": z_prev.flatten(1).isfinite().all(dim=1).to(z0)}
+    if crops is not None:
+        numbers["tau"] = temporal_consistency(z0, crops)
+    if terms:
+        numbers |= zip(("rms_prior", "rms_score", "rms_noise"), torch.stack(terms).mean(dim=0), strict=True)
+    found = dict(zip(numbers, torch.stack([*numbers.values()]).tolist(), strict=True))
+    names = ("tau", "rms_prior", "rms_score", "rms_noise", "latent_std")
+    return all(found["finite"]), {"t": t} | {name: found.get(name) for name in names}
 
 
 def _rms(x: Tensor) -> Tensor:
