@@ -160,6 +160,7 @@ def gradients(
         "text-half"  eps_text, differentiated through the text half, so that no guidance scale enters;
         "tweedie"    the guided eps held constant, so that no backward pass enters the network.
     G_g without c_g: that comes in with Eq. 2. Where it is 0, or without boxes, G_g is zero and costs no gradient.
+    boxes (K, F, 4), or `prepare_crops` of them.
 
     Line 4 alone runs with gradients, for it alone is one: from z through the network (but for "tweedie") to tau. Line 5
     is a prediction that the same call has made, lines 6 and 8 are sums of what is there, and line 8's call of the

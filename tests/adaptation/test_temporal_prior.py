@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adaptation.temporal_prior import common_grid, crop, temporal_consistency
+from adaptation.temporal_prior import common_grid, crop, prepare_crops, temporal_consistency
 from tests.helpers import f64, normal
 
 ABSENT = [math.nan] * 4
@@ -238,3 +238,14 @@ def test_boxes_in_float32_serve_latents_of_any_precision(dtype):
 def test_tau_errors(latent, boxes):
     with pytest.raises(ValueError, match=r"tau needs latents \(B, C, F, H, W\) and boxes \(K, F, 4\)"):
         temporal_consistency(normal(*latent), torch.zeros(boxes))
+
+
+def test_crops_that_were_prepared_give_the_same_bits():
+    """A frame without a box, and a second subject without two consecutive ones: one subject is left, of two pairs."""
+    z0, box = normal(2, 3, 5, 6, 8).requires_grad_(), [0.1, 0.2, 0.6, 0.9]
+    boxes = f64([box, box, ABSENT, box, box], [box, ABSENT, box, ABSENT, box])
+    crops = prepare_crops(boxes, z0.detach())
+    assert [one.pairs.tolist() for one in crops] == [[0, 2]]
+    taus = [temporal_consistency(z0, given) for given in (boxes, crops)]
+    assert torch.equal(*taus)
+    assert torch.equal(*(torch.autograd.grad(tau.sum(), z0)[0] for tau in taus))
