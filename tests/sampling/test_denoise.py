@@ -65,6 +65,23 @@ def test_the_halves_apart_equal_the_guidance_batch(unet, latents, text, control,
     assert (together[0] - together[1]).abs().max() > 100 * tolerance  # the halves are not the same
 
 
+@pytest.mark.parametrize(("how", "calls"), [({}, [6]), ({"sequential": True}, [3, 3])])
+def test_each_of_three_videos_has_its_own_halves(how, calls):
+    """A network that answers with its text: that of [uncond, text] is 0 1 2 for the one half, 3 4 5 for the other."""
+    seen = []
+
+    def unet(z, t, text, control):
+        seen.append(len(text))
+        return text[:, :, :1, None, None].expand(-1, *z.shape[1:])
+
+    text, z = torch.arange(6.0, dtype=torch.float64).reshape(6, 1, 1), normal(3, 1, 2, 2, 2)
+    denoise = make_denoise(unet, text, None, **how)
+    for halves in (denoise(z, 500, True), denoise.differentiable(z, 500, True, "text-half")):
+        assert [eps.shape for eps in halves] == [z.shape, z.shape]
+        assert [eps[:, 0, 0, 0, 0].tolist() for eps in halves] == [[0, 1, 2], [3, 4, 5]]
+    assert seen == [*calls, 3, 3]
+
+
 def test_a_control_acts_in_frozen_steps_alone(unet, latents, text):
     unet.double()
     plain, masked = (make_denoise(unet, text, CONTROLS[name](), sequential=True) for name in ("none", "masks"))

@@ -1,6 +1,8 @@
 """From prompt to video on small random networks: what reaches them, in which order, and what is refused before."""
 
 import copy
+import inspect
+import time
 import zlib
 from dataclasses import replace
 from types import SimpleNamespace
@@ -10,7 +12,7 @@ import pytest
 import torch
 
 from adaptation.trajectory import Trajectory
-from sampling.generate import generate, make_plan, recommended, to_uint8
+from sampling.generate import HOW, generate, make_plan, recommended, to_uint8
 from sampling.sampler import NonFinite, initial_state, sample
 from sampling.schedule import NoiseSchedule
 from sampling.settings import SamplingSettings, preset
@@ -57,6 +59,7 @@ def pipeline(networks, schedule):
 
 def test_a_video_equals_the_parts_put_together_by_hand(pipeline):
     pipeline.unet.double()  # Mask Normalization sorts: rounding that swaps two values would show
+    began = time.perf_counter()
     result = generate(pipeline, PROMPT, BALL, TWO, seed=7, negative_prompt="sand")
 
     text, control = pipeline.text_encoder, make_plan(pipeline, PROMPT, BALL, TWO).control
@@ -80,6 +83,7 @@ def test_a_video_equals_the_parts_put_together_by_hand(pipeline):
     assert result.records[-1]["tau"] == pytest.approx(end.records[-1]["tau"], abs=1e-3)
     assert set(result.seconds) == {"text", "sampling", "decoding"}
     assert all(value > 0 for value in result.seconds.values())
+    assert sum(result.seconds.values()) < time.perf_counter() - began
 
 
 def test_masks_reach_the_network_in_frozen_steps_alone(pipeline):
@@ -247,6 +251,16 @@ def test_what_is_given_counts(pipeline):
     assert make_plan(pipeline, "", settings=TWO).prompt == ""  # the empty prompt is a prompt
     assert make_plan(pipeline, None, replace(BALL, subjects=["grass"], prompt="")).prompt == "grass"
     assert make_plan(pipeline, "the red ball", BALL).prompt == "the red ball"  # another prompt with the subject
+
+
+def test_without_a_seed_and_a_negative_prompt_they_are_0_and_empty(pipeline):
+    default, said = (
+        generate(pipeline, PROMPT, settings=PLAIN),
+        generate(pipeline, PROMPT, None, PLAIN, 0, negative_prompt=""),
+    )
+    assert default.seed == 0
+    assert torch.equal(default.latents, said.latents)
+    assert {*HOW} < {*inspect.signature(generate).parameters}
 
 
 # ---- What is refused -----------------------------------------------------------------------------------------------

@@ -132,6 +132,11 @@ def test_what_is_not_supported_is_named(key, value):
         NoiseSchedule.from_config(ZEROSCOPE | {key: value})
 
 
+def test_the_one_value_that_is_supported_may_be_said():
+    config = ZEROSCOPE | {"timestep_spacing": "leading"}
+    assert NoiseSchedule.from_config(config) == NoiseSchedule.from_config(ZEROSCOPE)
+
+
 def test_absent_clip_sample_means_clipping_and_is_refused():
     with pytest.raises(ValueError, match="clip_sample is absent, which means True"):
         NoiseSchedule.from_config({key: value for key, value in ZEROSCOPE.items() if key != "clip_sample"})

@@ -1,6 +1,7 @@
 """The settings' ranges, and the presets against the table of methods."""
 
 import json
+import math
 import re
 from dataclasses import FrozenInstanceError, asdict, fields, replace
 
@@ -222,6 +223,30 @@ def test_bad_values_are_named(name, value):
         replace(RECOMMENDED, **{name: value})
 
 
-@pytest.mark.parametrize(("name", "value"), [("refine_steps", None), ("refine_steps", 0), ("eta", 1), ("gamma", 0)])
-def test_the_ends_of_the_ranges_are_allowed(name, value):
-    assert getattr(replace(RECOMMENDED, **{name: value}), name) == value
+# name: smallest and largest value
+ENDS = {
+    "steps": (1, 10_000),
+    "frozen_steps": (0, 10_000),
+    "iterations": (0, 1_000),
+    "refine_steps": (0, 10_000),
+    "trailing": (0, 10_000),
+    "guidance_scale": (0.0, 1_000.0),
+    "eta": (0.0, 1.0),
+    "c_g": (0.0, 1e9),
+    "gamma": (0.0, 1.0),
+    "strengthen": (0.0, 1_000.0),
+    "weaken": (0.0, 1.0),
+}
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_the_ends_of_the_ranges_are_allowed_and_nothing_beyond(name):
+    for end, outward in zip(ENDS[name], (-math.inf, math.inf), strict=True):
+        assert getattr(replace(RECOMMENDED, **{name: end}), name) == end
+        beyond = math.nextafter(end, outward) if isinstance(end, float) else end + (1 if outward > 0 else -1)
+        with pytest.raises(ValueError, match=rf"^{name} must "):
+            replace(RECOMMENDED, **{name: beyond})
+
+
+def test_refining_at_every_step_has_no_number():
+    assert replace(RECOMMENDED, refine_steps=None).refine_steps is None
