@@ -18,6 +18,7 @@ a constant. A mutant is killed if a test fails, if it cannot be imported, or if 
 import contextlib
 import gc
 import importlib
+import inspect
 import json
 import os
 import resource
@@ -26,6 +27,7 @@ import signal
 import sys
 import tempfile
 import time
+import types
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -213,49 +215,111 @@ def survey(tests: str, files: list[str]) -> tuple[dict[str, list[str]], dict[str
     return tests_of, seconds
 
 
-def judge(path: Path, source: str, chosen: list[str], seconds: dict[str, float]) -> str:
-    """What becomes of a file with another source: "killed", "survives", or what else ended the tests."""
+# ---- Putting a mutant in the place of a file -------------------------------------------------------------------------
 
-    def work() -> int:
-        files = sorted({test.partition("::")[0] for test in chosen})
-        return pytest.main([*QUIET, "-x", *files], plugins=[Only(chosen, seconds)])
 
-    code = path.read_text()
-    path.write_text(source)
-    status = in_a_fork(work, int(5 + 3 * sum(seconds[test] for test in chosen)))
-    path.write_text(code)
-    if status in (pytest.ExitCode.TESTS_FAILED, *NOT_IMPORTED, -signal.SIGXCPU):
-        return "killed"
-    return "survives" if status == pytest.ExitCode.OK else f"not judged, since the tests ended with {status}"
+def bodies(code: types.CodeType) -> Iterator[types.CodeType]:
+    """Of a module: itself and its classes, which are run when it is imported."""
+    yield code
+    for inner in code.co_consts:
+        if isinstance(inner, types.CodeType) and not inner.co_flags & inspect.CO_OPTIMIZED:
+            yield from bodies(inner)
+
+
+def functions(code: types.CodeType) -> list[types.CodeType]:
+    """Of a module: its functions and methods; what stands inside them is theirs."""
+    inner = (c for body in bodies(code) for c in body.co_consts if isinstance(c, types.CodeType))
+    return [c for c in inner if c.co_flags & inspect.CO_OPTIMIZED]
+
+
+def imported(code: types.CodeType) -> list[object]:
+    """What a module says outside its functions."""
+    return [
+        (body.co_code, body.co_names, [repr(c) for c in body.co_consts if not isinstance(c, types.CodeType)])
+        for body in bodies(code)
+    ]
+
+
+def swap(living: list[types.FunctionType], old_source: str, new_source: str, path: str) -> bool:
+    """Gives the functions of an imported file their code in another source; False where more than that differs."""
+    old, new = compile(old_source, path, "exec"), compile(new_source, path, "exec")
+    pairs = zip(functions(old), functions(new), strict=True)
+    changed = {a: b for a, b in pairs if a != b}
+    found = [function for function in living if function.__code__ in changed]
+    if imported(old) != imported(new) or {function.__code__ for function in found} != changed.keys():
+        return False
+    for function in found:
+        function.__code__ = changed[function.__code__]
+    return True
+
+
+class Judge:
+    """A pytest plugin: has the collected tests judge the mutants, in the place of running them."""
+
+    def __init__(self, places: tuple[str, ...], tests_of: dict[str, list[str]], seconds: dict[str, float]) -> None:
+        self.places, self.tests_of, self.seconds = places, tests_of, seconds
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        self.items = {item.nodeid: item for item in session.items}
+        self.living = [x for x in gc.get_objects() if type(x) is types.FunctionType]
+        gc.freeze()
+        every = sorted(self.seconds, key=self.seconds.__getitem__)
+        files = sorted({place.partition(":")[0] for place in self.places})
+        for nothing in ("", "\nNOTHING = None\n"):  # of the functions, and of what is imported
+            verdict = self.verdict(Path(files[0]), Path(files[0]).read_text() + nothing, every)
+            if verdict != "survives":
+                pytest.exit(f"without a mutant, the quick tests first: {verdict}")
+        for file in files:
+            verdicts = Counter()
+            for mutant in mutants(Path(file).read_text()):
+                if {file, f"{file}:{mutant.line}"}.isdisjoint(self.places):
+                    continue
+                verdict = self.verdict(Path(file), mutant.source, self.tests_of.get(f"{file}:{mutant.line}", every))
+                verdicts[verdict] += 1
+                if verdict != "killed":
+                    print(f"{file}:{mutant.line}: {mutant.change}: {verdict}", flush=True)
+            print(f"{file}: {verdicts.total()} mutants, {verdicts['killed']} killed", flush=True)
+        return True
+
+    def verdict(self, path: Path, source: str, tests: list[str]) -> str:
+        """What becomes of a file with another source: "killed", "survives", or what else ended the tests."""
+        code = path.read_text()
+        path.write_text(source)
+        cpu_seconds = int(5 + 3 * sum(self.seconds[test] for test in tests))
+        status = in_a_fork(lambda: self.run(swap(self.living, code, source, str(path.resolve())), tests), cpu_seconds)
+        path.write_text(code)
+        if status in (pytest.ExitCode.TESTS_FAILED, *NOT_IMPORTED, -signal.SIGXCPU):
+            return "killed"
+        return "survives" if status == pytest.ExitCode.OK else f"not judged, the tests ended with {status}"
+
+    def run(self, swapped: bool, tests: list[str]) -> int:
+        if swapped:
+            items = [self.items[test] for test in tests]
+            for item, following in zip(items, [*items[1:], None], strict=True):
+                if any(report.failed for report in runtestprotocol(item, nextitem=following, log=False)):
+                    return pytest.ExitCode.TESTS_FAILED
+            return pytest.ExitCode.OK
+        own = {entry.stem for entry in Path().iterdir()}  # everything that lies in the copy is imported again
+        for name in [name for name in sys.modules if name.partition(".")[0] in own]:
+            del sys.modules[name]
+        files = sorted({test.partition("::")[0] for test in tests})
+        return pytest.main([*QUIET, "-x", *files], plugins=[Only(tests, self.seconds)])
 
 
 def main(room: str, *places: str) -> None:
     places = places or tuple(sorted(str(path) for pattern in FILES[room] for path in Path().glob(pattern)))
-    files = sorted({place.partition(":")[0] for place in places})
     with tempfile.TemporaryDirectory() as copy:
         shutil.copytree(".", copy, ignore=shutil.ignore_patterns(".git", "__pycache__"), dirs_exist_ok=True)
         os.chdir(copy)
         sys.path.insert(0, copy)
         del sys.modules["tests"]  # the one that this file lies in
         os.environ["PYTHONPATH"], sys.dont_write_bytecode = copy, False
-        tests_of, seconds = survey(f"tests/{room}", files)
+        tests_of, seconds = survey(f"tests/{room}", sorted({place.partition(":")[0] for place in places}))
         # Two mutants of one size within a second would look the same to whoever reads bytecode.
         shutil.rmtree(Path(room, "__pycache__"))
         sys.dont_write_bytecode, os.environ["PYTHONDONTWRITEBYTECODE"] = True, "1"
-        gc.freeze()
-        every = sorted(seconds, key=seconds.__getitem__)
-        if (verdict := judge(Path(files[0]), Path(files[0]).read_text(), every, seconds)) != "survives":
-            sys.exit(f"the tests in another order, without a mutant: {verdict}")
-        for file in files:
-            verdicts = Counter()
-            for mutant in mutants(Path(file).read_text()):
-                if not {file, f"{file}:{mutant.line}"} & {*places}:
-                    continue
-                verdict = judge(Path(file), mutant.source, tests_of.get(f"{file}:{mutant.line}", every), seconds)
-                verdicts[verdict.partition(",")[0]] += 1
-                if verdict != "killed":
-                    print(f"{file}:{mutant.line}: {mutant.change}: {verdict}", flush=True)
-            print(f"{file}: {verdicts.total()} mutants, {verdicts['killed']} killed", flush=True)
+        sys.exit(pytest.main([*QUIET, f"tests/{room}"], plugins=[Judge(places, tests_of, seconds)]))
 
 
 if __name__ == "__main__":

@@ -170,6 +170,14 @@ def test_temporal_mask_by_hand():
     assert torch.equal(AttentionControl(regions, WORDS).mask("temporal", 1, 1).dense()[0], expected)
 
 
+def test_inside_is_where_any_subject_is():
+    """Two frames of 2 x 3 cells, the second without B; a stride of 2 keeps the cells 0 and 2 of the first row."""
+    frames = torch.stack([A_AND_B, bools("110 000", "000 000")], dim=1).reshape(2, 2, 2, 3)
+    control = AttentionControl(frames, WORDS)
+    assert torch.equal(control.inside(2, 3), bools("111000", "110000"))
+    assert torch.equal(control.inside(1, 2), bools("11", "10"))
+
+
 def test_masks_are_made_once_per_grid():
     control = AttentionControl(torch.ones(1, 2, 4, 4, dtype=torch.bool), bools("0010"))
     mask = control.mask("self", 4, 4)

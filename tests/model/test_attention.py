@@ -7,7 +7,7 @@ from tests.helpers import normal
 
 def layer(context_dim=None, seed=0):
     torch.manual_seed(seed)
-    return Attention(6, heads=2, head_dim=3, context_dim=context_dim).double()
+    return Attention(7, heads=2, head_dim=3, context_dim=context_dim).double()
 
 
 def by_hand(attention, x, source, mask=None):
@@ -46,7 +46,7 @@ def test_fused_equals_written_out(masked):
 
 @pytest.mark.parametrize("masked", [False, True])
 def test_self_attention_frame_by_frame(masked):
-    attention, x = layer(), normal(4, 5, 6)  # two videos of two frames
+    attention, x = layer(), normal(4, 5, 7)  # two videos of two frames
     mask = (normal(2, 5, 5, seed=1) > 0) | torch.eye(5, dtype=torch.bool) if masked else None
     out = attention(x, mask=mask)
     for i in range(4):
@@ -56,7 +56,7 @@ def test_self_attention_frame_by_frame(masked):
 
 @pytest.mark.parametrize("masked", [False, True])
 def test_cross_attention_reads_its_own_videos_text(masked):
-    attention, x, text = layer(context_dim=7), normal(6, 5, 6), normal(2, 4, 7, seed=1)  # two videos of three frames
+    attention, x, text = layer(context_dim=8), normal(6, 5, 7), normal(2, 4, 8, seed=1)  # two videos of three frames
     mask = normal(3, 5, 4, seed=2) > 0 if masked else None
     if masked:
         mask[..., 1] = True
@@ -67,7 +67,7 @@ def test_cross_attention_reads_its_own_videos_text(masked):
 
 
 def test_normalize_receives_masked_and_unmasked_before_the_projection():
-    attention, x = layer(), normal(2, 5, 6)
+    attention, x = layer(), normal(2, 5, 7)
     mask = torch.eye(5, dtype=torch.bool).expand(2, 5, 5)
     seen = []
 
