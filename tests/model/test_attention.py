@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from model.attention import Attention, fused_attention, softmax_attention
-from tests.helpers import normal
+from model.attention import GEGLU, Attention, fused_attention, softmax_attention
+from tests.helpers import f64, normal
 
 
 def layer(context_dim=None, seed=0):
@@ -80,3 +80,10 @@ def test_normalize_receives_masked_and_unmasked_before_the_projection():
     torch.testing.assert_close(out, attention(x), rtol=0, atol=1e-12)  # A_u went on
     torch.testing.assert_close(a_m, attention.to_v(x), rtol=0, atol=1e-12)  # each token saw itself alone
     torch.testing.assert_close(attention.to_out[0](a_u), attention(x), rtol=0, atol=1e-12)
+
+
+def test_the_gate_by_hand():
+    """x = 1: the value is 2 + 1 = 3, the gate 3 - 1 = 2; gelu(2) = 2 Phi(2) = 2 * 0.9772498681, so 3 * 1.9544997361."""
+    geglu = GEGLU(1, 1).double()
+    geglu.proj.weight.data, geglu.proj.bias.data = f64(2, 3).reshape(2, 1), f64(1, -1)
+    assert geglu(f64(1)).item() == pytest.approx(5.8634992083, abs=1e-9)
