@@ -10,9 +10,10 @@ conditions and messages, annotations, decorators and imports, and a value that b
 mutmut itself changes no constant and enters no decorated function, such as the sampler's loop: it lends its operators.
 
 Everything happens in a copy of the repository. The room's tests are run once, to see which of them reaches which line.
-Then each mutant has a fork of this process, in which the room is imported with the change, and the tests of that line,
-the quick ones first, until one fails; all of the room's tests, if none of them reaches the line while it runs, as with
-a constant. A mutant is killed if a test fails, if it cannot be imported, or if it runs far longer than the tests do.
+Each mutant has a fork of this process, in which the functions are given their changed code or, where more than that
+differs, the copy is imported afresh. Then the tests of the line run, the quick ones first, until one fails; all of the
+room's tests if none runs the line, as with a constant. A mutant is killed if a test fails, if it cannot be imported, or
+if it takes far longer than the tests do. Whatever else ends a fork is told, and counts as neither.
 """
 
 import contextlib
@@ -48,14 +49,7 @@ FILES = {  # of a room; its tests lie in the folder of tests that has its name
 }
 QUIET = (
     "-q",
-    "-p",
-    "no:cacheprovider",
-    "-p",
-    "no:unraisableexception",
-    "-p",
-    "no:threadexception",
-    "-p",
-    "no:hypothesispytest",
+    *(f"-pno:{name}" for name in ("cacheprovider", "hypothesispytest", "threadexception", "unraisableexception")),
 )
 NOT_IMPORTED = (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.USAGE_ERROR)  # by a file of tests, or by a conftest.py
 

@@ -53,6 +53,12 @@ def test_pearson_gradcheck():
     assert torch.autograd.gradgradcheck(pearson, inputs)
 
 
+def test_a_small_pattern_upon_a_large_mean_is_no_rounding():
+    # A part in 10^9 is 5 million eps of float64: it counts, where 16 eps would not.
+    a = 1 + 1e-9 * f64(1, -1, 2, -2)
+    assert float(pearson(a, 5 - 2 * a)) == pytest.approx(-1, abs=1e-6)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("constant", [0.0, 0.1, -7.3, 1e6])
 def test_a_constant_correlates_with_nothing(dtype, constant):

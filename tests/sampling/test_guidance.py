@@ -37,5 +37,10 @@ def test_unit_norm_by_hand():
     torch.testing.assert_close(unit_norm(gradient), expected, rtol=1e-14, atol=0)
 
 
+def test_a_gradient_that_only_float64_can_hold_has_a_direction():
+    gradient = 1e-60 * f64(3, 4).reshape(1, 1, 1, 1, 2)
+    torch.testing.assert_close(unit_norm(gradient), f64(0.6, 0.8).reshape(1, 1, 1, 1, 2), rtol=1e-14, atol=0)
+
+
 def test_unit_norm_hides_no_nan():
     assert unit_norm(torch.full((1, 1, 1, 1, 2), torch.nan)).isnan().all()
