@@ -12,6 +12,7 @@ the two outputs differ by more than rounding there is no table.
 
 from __future__ import annotations
 
+import argparse
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -28,10 +29,8 @@ ROUNDING = {"float32": 2e-5, "float16": 2e-2, "bfloat16": 1e-1}  # relative L2 b
 
 
 @torch.no_grad()
-def main() -> None:
-    parser = arguments(__doc__, SIZES)
-    args = parser.parse_args()
-    prepare(args)
+def compare(args: argparse.Namespace) -> None:
+    """Raises ValueError where the outputs differ."""
     import diffusers
 
     size, dtype = SIZES[args.size], DTYPES[args.dtype]
@@ -50,10 +49,16 @@ def main() -> None:
     a, b = (call().double() for call in calls.values())
     difference = float((a - b).norm() / a.norm())
     if not difference <= ROUNDING[args.dtype]:
-        raise SystemExit(f"the two outputs differ by {difference:.2g} in relative L2, which is more than rounding")
+        raise ValueError(f"the two outputs differ by {difference:.2g} in relative L2, which is more than rounding")
     print(f"diffusers {diffusers.__version__}, outputs equal to {difference:.1e} (relative L2)")
     facts = {"diffusers": diffusers.__version__, "relative_l2": difference}
     measure(calls, "diffusers", args, "U-Net to diffusers", facts)
+
+
+def main() -> None:
+    args = arguments(__doc__, SIZES).parse_args()
+    prepare(args)
+    compare(args)
 
 
 if __name__ == "__main__":

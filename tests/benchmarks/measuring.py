@@ -15,7 +15,7 @@ import json
 import platform
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -143,15 +143,23 @@ def ratio(seconds: list[float], reference: list[float]) -> tuple[float, float, f
 
 
 def measure(
-    calls: dict[str, Call], reference: str, args: argparse.Namespace, title: str, facts: dict[str, Any] | None = None
+    calls: dict[str, Call],
+    reference: str,
+    args: argparse.Namespace,
+    title: str,
+    facts: dict[str, Any] | None = None,
+    uncounted: Collection[str] = (),
 ) -> None:
-    """Time the calls beside the yardsticks, count their work, print the table and write the JSON."""
-    counted = {name: work(call) for name, call in calls.items()}
+    """Time the calls beside the yardsticks, count their work, print the table and write the JSON.
+
+    uncounted: calls that a counter cannot look into, for they are compiled
+    """
+    counted = {name: work(call) for name, call in calls.items() if name not in uncounted}
     sticks = yardsticks(args.device, DTYPES[args.dtype])
     everything = {**calls, **{name: call for name, (call, _) in sticks.items()}}
     seconds = interleave(everything, args.repeats, waiter(args.device))
     rates = Rates.measured(sticks, seconds)
-    rows = [row(name, seconds[name], seconds[reference], counted[name], rates) for name in calls]
+    rows = [row(name, seconds[name], seconds[reference], counted.get(name), rates) for name in calls]
     for r in rows:
         r["peak_bytes"] = peak_memory(calls[r["name"]], args.device)
     report(rows, reference, args, title, rates, facts)

@@ -4,6 +4,9 @@ PART is one of
     unet    a forward pass of the guidance batch: plain, masked, masked and normalized
     refine  a refinement iteration of Algorithm 1 (lines 4 to 6) with each gradient of the prior, to one forward and
             one backward pass of the guidance batch
+    step    a DDIM step of each method with the paper's values, masks acting where the method has them, and decoding
+    compile a forward pass as it is, and compiled by torch, on a GPU as CUDA graphs too
+    batch   a forward pass of several videos at once, twice as many each time until memory runs out or --most is reached
     growth  a forward pass of the guidance batch against the number of frames, at the size's cells and twice as wide
     decode  the autoencoder, some frames at a time
     run     whole runs on the tiny checkpoint, by phase
@@ -41,14 +44,18 @@ from measuring import (
     work,
     yardsticks,
 )
-from sizes import ROOT, SIZES, make_boxes, make_control, make_latents, make_text, make_unet, make_vae
+from sizes import ROOT, SIZES, TINY, make_boxes, make_control, make_latents, make_text, make_unet, make_vae
 
 from adaptation.intrinsic_denoising import intrinsic_step, step_sizes
+from adaptation.temporal_prior import prepare_crops
 from adaptation.trajectory import Trajectory
+from ending import is_out_of_memory
 from sampling.denoise import make_denoise
 from sampling.generate import generate, recommended
-from sampling.sampler import gradients
-from sampling.settings import CHOICES, SamplingSettings
+from sampling.sampler import gradients, initial_state, sample
+from sampling.schedule import NoiseSchedule
+from sampling.settings import CHOICES, SamplingSettings, preset
+from weights.files import read_json
 from weights.load import load_pipeline
 
 T = 500  # a timestep; any costs the same
@@ -77,7 +84,7 @@ def refine(args: argparse.Namespace) -> None:
     size, dtype = SIZES[args.size], DTYPES[args.dtype]
     network, z = make_unet(size, args.device, dtype), make_latents(size, args.device)
     text, noise = make_text(size, args.device, dtype), torch.randn_like(z)
-    boxes, control = make_boxes(size).boxes.to(z), make_control(size, args.device, normalize=True)
+    boxes, control = prepare_crops(make_boxes(size).boxes, z), make_control(size, args.device, normalize=True)
     alpha_bar = torch.tensor(0.3)
 
     def iteration(prior_gradient: str, frozen: bool = False, checkpointed: bool = False) -> Call:
@@ -106,6 +113,82 @@ def refine(args: argparse.Namespace) -> None:
         "iteration, full, checkpointed": iteration("unet", checkpointed=True),
     }
     measure(calls, "forward + backward", args, "refinement")
+
+
+@torch.no_grad()
+def step(args: argparse.Namespace) -> None:
+    size, dtype = SIZES[args.size], DTYPES[args.dtype]
+    network, vae = make_unet(size, args.device, dtype), make_vae(size, args.device, dtype)
+    text, boxes = make_text(size, args.device, dtype), make_boxes(size).boxes
+    schedule = NoiseSchedule.from_config(read_json(TINY / "scheduler" / "scheduler_config.json"))
+    first = initial_state([0], make_latents(size, "cpu").shape[1:], args.device)
+
+    def one(method: str, checkpointed: bool = False, masks_over: bool = False) -> Call:
+        settings = preset(method)
+        control = make_control(size, args.device, settings.mask_normalization)
+        begin = replace(first, step=settings.frozen_steps) if masks_over else first
+
+        def call() -> None:
+            network.checkpoint_activations = checkpointed
+            next(sample(make_denoise(network, text, control), schedule, begin, settings, boxes))
+            network.checkpoint_activations = False
+
+        return call
+
+    calls = {
+        **{method: one(method) for method in ("plain", "mask", "mask-norm", "mask-norm+id", "full[tweedie]")},
+        "full[text-half], checkpointed": one("full[text-half]", checkpointed=True),
+        "full, checkpointed": one("full", checkpointed=True),
+        "full, checkpointed, masks over": one("full", checkpointed=True, masks_over=True),
+        "decoding": lambda: vae.decode(first.z),
+    }
+    measure(calls, "plain", args, "DDIM step")
+
+
+@torch.no_grad()
+def compiled(args: argparse.Namespace) -> None:
+    size, dtype = SIZES[args.size], DTYPES[args.dtype]
+    network, z = make_unet(size, args.device, dtype), make_latents(size, args.device)
+    text, wait = make_text(size, args.device, dtype), waiter(args.device)
+    calls: dict[str, Call] = {"as it is": lambda: network(z, T, text)}
+    ways = {f"compiled ({args.backend})": None}
+    if args.device.startswith("cuda") and args.backend == "inductor":
+        ways["compiled, CUDA graphs"] = "reduce-overhead"
+    facts = {}
+    for name, mode in ways.items():
+        forward = torch.compile(network, fullgraph=True, backend=args.backend, mode=mode)  # fails at a graph break
+        began = time.perf_counter()
+        forward(z, T, text)
+        wait()
+        facts[f"seconds until {name}"] = time.perf_counter() - began
+        calls[name] = lambda forward=forward: forward(z, T, text)
+    print(", ".join(f"{name}: {seconds:.0f}" for name, seconds in facts.items()))
+    measure(calls, "as it is", args, "compile", facts, uncounted=ways)
+
+
+@torch.no_grad()
+def batch(args: argparse.Namespace) -> None:
+    size, dtype = SIZES[args.size], DTYPES[args.dtype]
+    network, z = make_unet(size, args.device, dtype), make_latents(size, args.device)
+    text = make_text(size, args.device, dtype)
+
+    def videos(count: int) -> Call:
+        zs, texts = z.repeat(count, 1, 1, 1, 1), text.repeat_interleave(count, dim=0)
+        return lambda: network(zs, T, texts)
+
+    calls: dict[str, Call] = {}
+    count, ended = 1, f"--most {args.most}"
+    while count <= args.most:
+        try:
+            videos(count)()
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            ended = "memory ran out"
+            break
+        calls[f"{count} at once"] = videos(count)
+        count *= 2
+    measure(calls, "1 at once", args, "videos at once", {"largest": count // 2, "ended by": ended})
 
 
 @torch.no_grad()
@@ -182,12 +265,23 @@ def run(args: argparse.Namespace) -> None:
     report(rows, "plain", args, "whole run", rates, {"prompt": trajectory.prompt})
 
 
-PARTS = {"unet": unet, "refine": refine, "growth": growth, "decode": decode, "run": run}
+PARTS = {
+    "unet": unet,
+    "refine": refine,
+    "step": step,
+    "compile": compiled,
+    "batch": batch,
+    "growth": growth,
+    "decode": decode,
+    "run": run,
+}
 
 
 def main() -> None:
     parser = arguments(__doc__, SIZES)
     parser.add_argument("part", choices=PARTS, metavar="PART")
+    parser.add_argument("--backend", default="inductor", help="of `compile`; eager shows that there is no graph break")
+    parser.add_argument("--most", type=int, default=64, help="videos of `batch`")
     args = parser.parse_args()
     prepare(args)
     PARTS[args.part](args)
