@@ -6,12 +6,15 @@ from dataclasses import replace
 import pytest
 
 from tests import gpu
+from tests.helpers import SMALL_UNET
 
 
 @pytest.fixture
 def small(monkeypatch):
-    """Two frames of 4 x 4 cells."""
-    monkeypatch.setitem(gpu.SIZES, "tiny", replace(gpu.SIZES["tiny"], frames=2, height=4, width=4))
+    """Two frames of 4 x 4 cells, and a U-Net of few layers; two of the account's cases."""
+    small = replace(gpu.SIZES["tiny"], unet=SMALL_UNET, frames=2, height=4, width=4)
+    monkeypatch.setitem(gpu.SIZES, "tiny", small)
+    monkeypatch.setattr(gpu.account, "CASES", [gpu.account.PLAIN, gpu.account.FULL])
 
 
 def not_installed(args):
