@@ -48,6 +48,13 @@ from storage import write_bytes  # noqa: E402
 from weights.load import Pipeline, load_pipeline  # noqa: E402
 
 Part = dict[str, Any]  # rows, what their ratios are to, and other facts; or why it was not run
+NEEDS_CUDA = {  # what a part leaves out elsewhere
+    "parity": "a comparison of two devices: this one is the CPU itself",
+    "memory": "measured peaks, for only CUDA counts them: the account stands alone",
+    "batch": "the largest batch: the part ends before memory does",
+    "compile": "compiling, which takes minutes on a CPU, and CUDA graphs: the network was traced whole, without a graph "
+    "break, and run as traced",
+}
 COMPARED = ("plain", "mask", "mask-norm", "full[unet]", "full[text-half]")
 
 
@@ -161,10 +168,11 @@ PARTS: dict[str, Callable[[argparse.Namespace], Part]] = {
 def run_part(name: str, args: argparse.Namespace) -> Part:
     """The part, or why it was not run."""
     began = time.perf_counter()
+    left_out = {} if args.device.startswith("cuda") or name not in NEEDS_CUDA else {"left out": NEEDS_CUDA[name]}
     try:
         part = PARTS[name](args)
         waiter(args.device)()
-        return part | {"took": time.perf_counter() - began}
+        return part | left_out | {"took": time.perf_counter() - began}
     except NotRun as reason:
         return {"not run": str(reason)}
     except Exception as error:
@@ -183,7 +191,12 @@ def markdown(told: dict[str, Any]) -> str:
     about = ", ".join(f"{name} {value}" for name, value in told["about"].items())
     rows = [cells for name, part in told["parts"].items() for cells in part_cells(name, part)]
     lines = [f"| {' | '.join(cells)} |" for cells in (COLUMNS, ["---"] * len(COLUMNS), *rows)]
-    missing = [f"- {name}: {part['not run']}" for name, part in told["parts"].items() if "not run" in part]
+    missing = [
+        f"- {name}: {part[why]}"
+        for name, part in told["parts"].items()
+        for why in ("not run", "left out")
+        if why in part
+    ]
     return (
         "\n".join(
             [f"Made by `{told['command']}`: {about}.", "", *lines, "", "Not run:", "", *(missing or ["- nothing"])]

@@ -40,6 +40,7 @@ def test_every_part_runs_and_is_kept(small, tmp_path, capsys, monkeypatch):
 
     table = path.with_suffix(".md").read_text()
     assert all(f"| {name} | " in table for name in finished) and "- diffusers: diffusers is not installed" in table
+    assert all(f"- {name}: {why}" in table for name, why in gpu.NEEDS_CUDA.items())
     capsys.readouterr()
     assert gpu.main(command) == 0
     again = json.loads(path.read_text())
