@@ -52,7 +52,7 @@ NEEDS_CUDA = {  # what a part leaves out elsewhere
     "parity": "a comparison of two devices: this one is the CPU itself",
     "memory": "measured peaks, for only CUDA counts them: the account stands alone",
     "batch": "the largest batch: the part ends before memory does",
-    "compile": "compiling, which takes minutes on a CPU, and CUDA graphs: the network was traced whole, without a graph "
+    "compile": "compiling, which takes minutes on a CPU, and CUDA graphs: the network was traced whole, with no graph "
     "break, and run as traced",
 }
 COMPARED = ("plain", "mask", "mask-norm", "full[unet]", "full[text-half]")
