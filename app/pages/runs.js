@@ -47,7 +47,8 @@ function take(state) {
     runs.set(run.number, run);
     if (!before) seen.run = run.number; // the newest is looked at
     const news = before ? before.status !== run.status : underWay(run);
-    if (news && run.status !== "waiting") say(`Run ${run.number} ${run.status === "running" ? "begins" : `is ${run.status}`}.`);
+    const what = { running: "begins", waiting: "waits" }[run.status] ?? `is ${run.status}`;
+    if (news) say(`Run ${run.number} ${what}.`);
     if (news && run.status === "refused" && run.number === seen.run) slip(run.sentence, run.about);
   }
   renderRuns();
@@ -116,18 +117,7 @@ function renderRuns() {
   const run = shownRun();
   at("result").hidden = !run;
   if (!run) return;
-  const words = (other) => `${other.number} ${other.method ?? "full"}, seed ${other.seed}`;
-  const chips = [...runs.values()].map((other) => {
-    const onclick = () => {
-      seen.run = other.number;
-      renderRuns();
-    };
-    const chip = make("button", { onclick, ariaPressed: String(other === run) }, words(other));
-    chip.dataset.status = other.status;
-    chip.append(make("em", {}, underWay(other) ? "…" : other.status === "done" ? "" : ` ${other.status}`));
-    return chip;
-  });
-  refill(at("runs"), chips);
+  renderChips(run);
   at("title").textContent = run.prompt;
   at("status").textContent = statusOf(run);
   at("status").classList.toggle("wrong", run.status === "refused");
@@ -145,6 +135,23 @@ function renderRuns() {
   renderVideos(run);
   seen.reveal?.();
   seen.reveal = null;
+}
+
+// Only where something has changed: a button that is replaced while it is pressed would not be clicked.
+function renderChips(run) {
+  const key = JSON.stringify([...runs.values()].map((other) => [other.method, other.status, other === run]));
+  if (at("runs").dataset.key === key) return;
+  at("runs").dataset.key = key;
+  const chips = [...runs.values()].map((other) => {
+    const onclick = () => {
+      seen.run = other.number;
+      renderRuns();
+    };
+    const end = underWay(other) ? "…" : other.status === "done" ? "" : ` ${other.status}`;
+    const words = `${other.number} ${other.method}, seed ${other.seed}`;
+    return make("button", { onclick, ariaPressed: String(other === run) }, words, make("em", {}, end));
+  });
+  refill(at("runs"), chips);
 }
 
 function isPlainOf(other, run) {
@@ -200,9 +207,9 @@ function paintBoxes(pane, run, frame) {
   pane.querySelector("svg")?.remove();
   if (!at("boxes").checked) return;
   const boxes = run.boxes.map((track, k) => [track[frame], data.colors[k % data.colors.length]]).filter(([box]) => box);
-  const rects = boxes.map(
-    ([[x1, y1, x2, y2], color]) => `<rect x="${x1}" y="${y1}" width="${x2 - x1}" height="${y2 - y1}" stroke="${color}"/>`,
-  );
+  const rects = boxes.map(([[x1, y1, x2, y2], color]) => {
+    return `<rect x="${x1}" y="${y1}" width="${x2 - x1}" height="${y2 - y1}" stroke="${color}"/>`;
+  });
   const square = 'viewBox="0 0 1 1" preserveAspectRatio="none" aria-hidden="true"';
   pane.insertAdjacentHTML("beforeend", `<svg ${square}>${rects.join("")}</svg>`);
 }

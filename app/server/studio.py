@@ -14,7 +14,7 @@ from typing import Any
 from adaptation.trajectory import Trajectory
 from app.arguments import Request, parse
 from app.draw import CHOICES, DRAWN
-from app.job import Job, read_trajectory
+from app.job import Job, choose_method, read_trajectory
 from app.page import drop_flags
 from app.report import make_charts
 from sampling.sampler import RECORD_KEYS
@@ -55,12 +55,14 @@ class Run:
         told |= {"asked": self.asked, "sentence": self.sentence, "about": place_of(self.sentence)}
         told |= {"prompt": self.trajectory.prompt, "subjects": self.trajectory.subjects}
         told |= {"boxes": self.trajectory.as_lists(), "group": sha256(repr(self.trajectory.as_lists()).encode())[:16]}
-        told |= {"method": self.request.method, "seed": str(self.request.seeds[0]), "stopping": self.stop}
+        told |= {"method": choose_method(self.request, self.trajectory), "seed": str(self.request.seeds[0])}
+        told |= {"stopping": self.stop}
         told |= {"step": len(self.records), "pictures": list(self.pictures.values()), "steps": None}
         told |= {"folder": str(self.folder or self.unfinished or ""), "resumable": self.resumable}
         if self.job is not None:
-            told |= {"method": self.job.method, "steps": self.job.settings.steps, "fps": self.job.fps}
-            told |= {"masked": self.job.settings.frozen_steps, "charts": self.charts(self.job), **self.job.size}
+            settings = self.job.settings
+            told |= {"steps": settings.steps, "masked": settings.frozen_steps, "charts": self.charts(self.job)}
+            told |= {"fps": self.job.fps, **self.job.size}
         return told
 
     @property
