@@ -23,6 +23,7 @@ from model.layers import Downsample, ResnetBlock, TemporalConvLayer, TimestepMLP
 from model.transformers import SpatialTransformer, TemporalTransformer
 
 HEADS_IN = 8  # of transformer_in, whatever its width
+Run = Callable[..., Tensor]  # run(part, *args): calls it, so that its activations are kept or made again
 
 
 class Block3D(nn.Module):
@@ -48,17 +49,17 @@ class Block3D(nn.Module):
             self.temp_attentions = nn.ModuleList([TemporalTransformer(*sizes) for _ in range(attend)])
 
     def forward(
-        self, i: int, x: Tensor, time: Tensor, text: Tensor, frames: int, copies: int, control: Control | None
+        self, i: int, x: Tensor, time: Tensor, text: Tensor, frames: int, copies: int, control: Control | None, run: Run
     ) -> Tensor:
         """Layer i, x (g B F, C, h, w) -> (G B F, C', h, w) where the block attends, else (g B F, C', h, w).
 
         time (B, 4 C0), text (G B, L, D). g = 1 until x first meets the text, where `copies` = G parts the guidance
-        halves; from then on g = G and `copies` = 1.
+        halves; from then on g = G and `copies` = 1. run: calls each of the layer's parts.
         """
-        x = self.convolve(i, x, time, frames)
+        x = run(self.convolve, i, x, time, frames)
         if self.attends:
-            x = self.attentions[i](x, text, copies, self.where, control)
-            x = self.temp_attentions[i](x, frames, self.where, control)
+            x = run(self.attentions[i], x, text, copies, self.where, control)
+            x = run(self.temp_attentions[i], x, frames, self.where, control)
         return x
 
     def convolve(self, i: int, x: Tensor, time: Tensor, frames: int) -> Tensor:
@@ -69,7 +70,8 @@ class Block3D(nn.Module):
 class UNet3D(nn.Module):
     """eps(z_t, t, y): the noise in a latent video, as the frozen text-to-video model predicts it.
 
-    `checkpoint_activations = True` recomputes each layer in the backward pass instead of keeping its activations.
+    `checkpoint_activations = True` recomputes each part of a layer in the backward pass, one at a time, in
+    place of keeping its activations.
     """
 
     def __init__(self, config: UNetConfig) -> None:
@@ -131,14 +133,14 @@ class UNet3D(nn.Module):
         skips = [x]
         for block in cast(Iterable[Block3D], self.down_blocks):
             for i in range(self.config.layers_per_block):
-                x = self._run(block, i, x, time, text, frames, copies, control)  # (g B F, C, h, w)
+                x = block(i, x, time, text, frames, copies, control, self._run)  # (g B F, C, h, w)
                 copies = 1 if block.attends else copies
                 skips.append(x)
             if hasattr(block, "downsamplers"):
                 x = block.downsamplers[0](x)  # (g B F, C, h / 2, w / 2), odd sizes rounded up
                 skips.append(x)
 
-        x = self._run(self.mid_block, 0, x, time, text, frames, copies, control)  # (G B F, C, h, w)
+        x = self.mid_block(0, x, time, text, frames, copies, control, self._run)  # (G B F, C, h, w)
         x = self._run(self.mid_block.convolve, 1, x, time, frames)
 
         for block in cast(Iterable[Block3D], self.up_blocks):
@@ -146,8 +148,7 @@ class UNet3D(nn.Module):
                 skip = skips.pop()
                 if len(skip) < len(x):  # made before the halves parted
                     skip = skip.repeat(G, 1, 1, 1)  # (G B F, C, h, w)
-                given = i, torch.cat([x, skip], dim=1), time, text, frames, 1, control
-                x = self._run(block, *given) if skips else block(*given)  # the last is needed again at once
+                x = block(i, torch.cat([x, skip], dim=1), time, text, frames, 1, control, self._run)
             if hasattr(block, "upsamplers"):
                 x = block.upsamplers[0](x, size=skips[-1].shape[2:])  # (G B F, C, 2 h, 2 w), or odd as the skip
 
