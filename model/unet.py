@@ -49,17 +49,26 @@ class Block3D(nn.Module):
             self.temp_attentions = nn.ModuleList([TemporalTransformer(*sizes) for _ in range(attend)])
 
     def forward(
-        self, i: int, x: Tensor, time: Tensor, text: Tensor, frames: int, copies: int, control: Control | None, run: Run
+        self,
+        i: int,
+        x: Tensor,
+        time: Tensor,
+        text: Tensor,
+        frames: int,
+        copies: int,
+        control: Control | None,
+        run: Run,
+        finish: Run,
     ) -> Tensor:
         """Layer i, x (g B F, C, h, w) -> (G B F, C', h, w) where the block attends, else (g B F, C', h, w).
 
         time (B, 4 C0), text (G B, L, D). g = 1 until x first meets the text, where `copies` = G parts the guidance
-        halves; from then on g = G and `copies` = 1. run: calls each of the layer's parts.
+        halves; from then on g = G and `copies` = 1. run: calls each of the layer's parts, and finish the last of them.
         """
         x = run(self.convolve, i, x, time, frames)
         if self.attends:
             x = run(self.attentions[i], x, text, copies, self.where, control)
-            x = run(self.temp_attentions[i], x, frames, self.where, control)
+            x = finish(self.temp_attentions[i], x, frames, self.where, control)
         return x
 
     def convolve(self, i: int, x: Tensor, time: Tensor, frames: int) -> Tensor:
@@ -133,14 +142,14 @@ class UNet3D(nn.Module):
         skips = [x]
         for block in cast(Iterable[Block3D], self.down_blocks):
             for i in range(self.config.layers_per_block):
-                x = block(i, x, time, text, frames, copies, control, self._run)  # (g B F, C, h, w)
+                x = block(i, x, time, text, frames, copies, control, self._run, self._run)  # (g B F, C, h, w)
                 copies = 1 if block.attends else copies
                 skips.append(x)
             if hasattr(block, "downsamplers"):
                 x = block.downsamplers[0](x)  # (g B F, C, h / 2, w / 2), odd sizes rounded up
                 skips.append(x)
 
-        x = self.mid_block(0, x, time, text, frames, copies, control, self._run)  # (G B F, C, h, w)
+        x = self.mid_block(0, x, time, text, frames, copies, control, self._run, self._run)  # (G B F, C, h, w)
         x = self._run(self.mid_block.convolve, 1, x, time, frames)
 
         for block in cast(Iterable[Block3D], self.up_blocks):
@@ -148,18 +157,19 @@ class UNet3D(nn.Module):
                 skip = skips.pop()
                 if len(skip) < len(x):  # made before the halves parted
                     skip = skip.repeat(G, 1, 1, 1)  # (G B F, C, h, w)
-                x = block(i, torch.cat([x, skip], dim=1), time, text, frames, 1, control, self._run)
+                finish = self._run if skips else _call  # the backward pass needs the very last part at once
+                x = block(i, torch.cat([x, skip], dim=1), time, text, frames, 1, control, self._run, finish)
             if hasattr(block, "upsamplers"):
                 x = block.upsamplers[0](x, size=skips[-1].shape[2:])  # (G B F, C, 2 h, 2 w), or odd as the skip
 
         eps = self.conv_out(F.silu(self.conv_norm_out(x)))
         return rearrange(eps, "(b f) c h w -> b c f h w", f=frames)
 
-    def _run(self, layer: Callable[..., Tensor], *args: Any) -> Tensor:
-        """Call a layer, keeping its activations for the backward pass or recomputing them there."""
+    def _run(self, part: Callable[..., Tensor], *args: Any) -> Tensor:
+        """Call a part of the network, keeping its activations for the backward pass or recomputing them there."""
         if self.checkpoint_activations and torch.is_grad_enabled():
-            return checkpoint(layer, *args, use_reentrant=False)
-        return layer(*args)
+            return checkpoint(part, *args, use_reentrant=False)
+        return part(*args)
 
     def _check(self, z: Tensor, text: Tensor) -> None:
         if z.ndim != 5 or z.shape[1] != self.config.in_channels:
@@ -168,3 +178,7 @@ class UNet3D(nn.Module):
             raise ValueError(f"text has shape {tuple(text.shape)}; expected (B, L, {self.config.cross_attention_dim})")
         if text.shape[0] not in (z.shape[0], 2 * z.shape[0]):
             raise ValueError(f"text has {text.shape[0]} entries for {z.shape[0]} videos; expected one or two a video")
+
+
+def _call(part: Callable[..., Tensor], *args: Any) -> Tensor:
+    return part(*args)

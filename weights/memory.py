@@ -25,21 +25,21 @@ from sampling.settings import SamplingSettings
 
 HALVES = 2  # of the guidance batch
 # Tensors of the U-Net's finest level, (2 F, C, h, w), alive at once. None: no gradient enters the network; "whole": one
-# through both halves; "half": one through one half at a time. Second: whether layers are checkpointed.
+# through both halves; "half": one through one half at a time. Second: whether the layers' parts are checkpointed.
 UNET_TENSORS = {
-    ("whole", False): 658.1,
-    ("whole", True): 107.6,
-    ("half", False): 344.8,
-    ("half", True): 54.8,
-    ("none", False): 30.5,
+    ("whole", False): 700.7,
+    ("whole", True): 87.7,
+    ("half", False): 366.1,
+    ("half", True): 44.7,
+    ("none", False): 29.5,
 }
 SEQUENTIAL_TENSORS = 17.3  # in place of the last, one half after the other
 VAE_TENSORS = 6.1  # of the decoder's finest level, (frames_per_chunk, C, 8 h, 8 w), while it decodes
 
 # Time, in forward passes of the guidance batch. From ratios measured at a quarter of Zeroscope's widths: a refinement
-# with eps held constant takes 0.41, one through the text half 0.73, a checkpointed one 1.30 of one through both halves.
+# with eps held constant takes 0.41, one through the text half 0.73, a checkpointed one 1.36 of one through both halves.
 WITH_GRADIENT = {"whole": 1 / 0.41, "half": 0.73 / 0.41}
-RECOMPUTED = {"whole": 0.30 / 0.41, "half": 0.15 / 0.41}  # on top, checkpointed: a forward pass of what is kept
+RECOMPUTED = {"whole": 0.36 / 0.41, "half": 0.18 / 0.41}  # on top, checkpointed: a forward pass of what is kept
 APART = 0.04  # the guidance halves one after the other: what they share is computed twice, by counted operations
 FIRST_HALF_AGAIN = 0.5  # and with a gradient through both, the forward pass of one is
 
