@@ -20,6 +20,7 @@ from evaluation.extractors.owl_clip import (
     clip_sim,
 )
 from evaluation.extractors.protocols import batches, key
+from tests.pretended import DEVICE, pretended
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 
@@ -266,3 +267,14 @@ def test_descriptions_and_keys(owl, clip, tmp_path):
     assert key(OwlDetector.load(str(other)).describe()) == before
     change(other, "class_head", lambda w: w + 1)
     assert key(OwlDetector.load(str(other)).describe()) != before
+
+
+def test_another_device_than_the_cpu(owl, clip, frames):
+    """Nothing is left on the CPU, and what was found comes back to it."""
+    here = ClipScorer.load(str(clip)).score(frames, "a red ball")
+    boxes = OwlDetector.load(str(owl)).detect(frames, "red ball")
+    with pretended():
+        there = ClipScorer.load(str(clip), DEVICE).score(frames, "a red ball")
+        found = OwlDetector.load(str(owl), DEVICE).detect(frames, "red ball")
+    torch.testing.assert_close(there, here, rtol=1e-4, atol=1e-3)
+    assert [len(of_frame) for of_frame in found] == [len(of_frame) for of_frame in boxes]

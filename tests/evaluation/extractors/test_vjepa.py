@@ -9,6 +9,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from evaluation.extractors.vjepa import VJepa2Features, prepare, read_all_features, read_features_of
+from tests.pretended import DEVICE, pretended
 from weights.files import CheckpointError
 
 
@@ -117,6 +118,14 @@ def test_what_makes_no_feature_may_be_missing(vjepa2, frames, tmp_path):
         "resize": "squashed to 32x32 by torch's antialiased bilinear",
         "dtype": "float32",
     }
+
+
+def test_another_device_than_the_cpu(vjepa2, frames):
+    """Nothing is left on the CPU, and the features come back to it."""
+    here = VJepa2Features.load(str(vjepa2)).embed(frames)
+    with pretended():
+        there = VJepa2Features.load(str(vjepa2), DEVICE).embed(frames)
+    torch.testing.assert_close(there, here, rtol=1e-4, atol=1e-4)
 
 
 # ---- V-JEPA's from files -------------------------------------------------------------------------------------------
