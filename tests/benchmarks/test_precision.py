@@ -40,6 +40,7 @@ def test_magnitudes_by_hand():
     assert found["sum of squares in a GroupNorm"] == (25.0, "0")
 
 
+@torch.no_grad()
 def test_no_logit_exceeds_its_bound():
     torch.manual_seed(0)
     layer = Attention(8, heads=2, head_dim=4)
