@@ -136,6 +136,7 @@ def test_rasterize_by_hand():
         ([0.32, 0.0, 0.36, 1.0], (2, 2)),  # thin: between two columns of centres, its own centre at 0.5 down
         ([0.0, 0.26, 1.0, 0.36], (1, 4)),  # flat: between two rows of centres, its own centre at 0.5 across
         ([0.49, 0.2, 0.51, 0.3], (1, 4)),  # its centre on a border belongs to the cell after it
+        ([1 - 2**-24, 1 - 2**-24, 1.0, 1.0], (3, 7)),  # so small that float32 rounds its centre to 1
     ],
 )
 def test_a_box_between_all_centres_keeps_the_cell_under_its_own(box, cell):
@@ -181,8 +182,10 @@ def test_grids_without_cells_are_an_error():
     [
         ([0.5, 0.0, 0.5, 1.0], "frame 1: the box .* is empty, since x1 y1 x2 y2 need x1 < x2 and y1 < y2"),
         ([0.0, 0.75, 1.0, 0.5], "is empty"),
+        ([0.0, 0.5, 1.0, 0.5], "is empty"),
         ([-0.5, 0.0, 0.5, 1.0], "outside the frame"),
         ([0.0, 0.0, 0.5, 1.5], "outside the frame"),
+        ([0.0, 0.0, 1.5, 0.5], "outside the frame"),
         ([0.0, math.nan, 0.5, 1.0], "not finite"),
         ([0.0, 0.0, math.inf, 1.0], "not finite"),
     ],
