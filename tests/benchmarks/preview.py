@@ -1,90 +1,86 @@
-"""What it costs to watch a run on the page: `tests/benchmarks/preview.py [--method plain]`.
+"""What it costs to look at z0_hat after each step of a run, as the served page does: `tests/benchmarks/preview.py`.
 
-The command serves the page to a visitor who asks for news as often as the page does, four times a second. Runs with
-pictures of z0_hat after each step and runs without them take turns; the ratio is of a whole run, files included.
-Beside the seconds stand those that the server's processor cores were at work, which other work on them hardly changes.
+Seconds of the processor, in one thread, so that other work on the machine hardly changes them: those of the pictures
+are counted within a run, and the ratio is of the run with them to the run without. The share that the pictures may
+take is of the run's time by the clock. Beside it: what one answer to the page's question for news takes, in another
+thread, four times a second.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
 import sys
-import tempfile
 import time
-import urllib.request
-from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
+import torch
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
-from measuring import device_name, ratio  # noqa: E402
+from measuring import device_name  # noqa: E402
+
+from adaptation.trajectory import Trajectory  # noqa: E402
+from app.arguments import parse_request  # noqa: E402
+from app.job import choose_settings, make_job  # noqa: E402
+from app.server.preview import Preview  # noqa: E402
+from app.server.studio import Run  # noqa: E402
+from sampling.generate import Result, generate, recommended  # noqa: E402
+from sampling.sampler import State  # noqa: E402
+from weights.load import Pipeline, load_pipeline  # noqa: E402
 
 EXAMPLE = ROOT / "examples" / "red_ball.json"
 
 
-def ask(address: str, body: dict | None = None) -> dict:
-    """What the server answers."""
-    content = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(address, content, {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request) as answer:
-        return json.load(answer)
+def watched(pipeline: Pipeline, method: str) -> tuple[float, float, int, Result]:
+    """Seconds of the processor of a run and of its pictures, how many there were, and what was made."""
+    preview, spent, seen = Preview(pipeline.vae, 8), 0.0, 0
+
+    def look(state: State) -> None:
+        nonlocal spent, seen
+        began = time.thread_time()
+        seen += len(preview.look(state))
+        spent += time.thread_time() - began
+
+    began = time.thread_time()
+    result = generate(
+        pipeline, trajectory=Trajectory.load(EXAMPLE, 8), settings=recommended(pipeline, method), progress=look
+    )
+    return time.thread_time() - began, spent, seen, result
 
 
-def processor_seconds(process: subprocess.Popen) -> float:
-    """Those of all its threads so far, on Linux."""
-    fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def watch(process: subprocess.Popen, address: str, choice: dict[str, str], pictures: bool) -> tuple[float, float, int]:
-    """A run: its seconds, those of the processor, and how many pictures came."""
-    ask(f"{address}preview", {"on": pictures})
-    before, version, seen = processor_seconds(process), 0, set()
-    number = ask(f"{address}start", {"drawing": EXAMPLE.read_text(), **choice})["run"]
-    while True:
-        state = ask(f"{address}state?since={version}")
-        version = state["version"]
-        run = next((run for run in state["runs"] if run["number"] == number), None)
-        if run is not None:
-            seen |= {(picture["frame"], picture["step"]) for picture in run["pictures"]}
-            if run["status"] == "done":
-                return run["seconds"], processor_seconds(process) - before, len(seen)
-            assert run["status"] in ("waiting", "running"), run["sentence"]
-        time.sleep(0.25)
+def answer(pipeline: Pipeline, method: str, result: Result) -> float:
+    """Seconds of the processor for all that is told of a run."""
+    request = parse_request(["--boxes", str(EXAMPLE), "--method", method, "--device", "cpu"])
+    boxes = Trajectory.load(EXAMPLE, 8)
+    job = make_job(request, pipeline, 0.0, boxes, choose_settings(request, pipeline, boxes))
+    run = Run(1, {}, request, boxes, "running", job=job, records=result.records)
+    began = time.thread_time()
+    for _ in range(20):
+        json.dumps(run.told())
+    return (time.thread_time() - began) / 20
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=10, help="rounds that count")
-    parser.add_argument("--method", default="full")
+    parser.add_argument("--repeats", type=int, default=3, help="runs of each method")
+    parser.add_argument("--methods", nargs="+", default=["full", "plain"])
     args = parser.parse_args()
-    taken: dict[bool, list[tuple[float, float, int]]] = defaultdict(list)
-    with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, str(ROOT / "train_free.py"), "--draw", "--no-browser"]
-        with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
-            try:
-                address = process.stdout.readline().decode().strip()
-                for round in range(args.repeats + 1):
-                    for pictures in (True, False) if round % 2 else (False, True):
-                        result = watch(process, address, {"method": args.method}, pictures)
-                        if round:  # the first one warms up
-                            taken[pictures].append(result)
-            finally:
-                process.terminate()
-    print(f"{device_name('cpu')}, {os.cpu_count()} cores, {args.repeats} rounds, --method {args.method}")
-    for what, i in (("seconds", 0), ("seconds of the processor", 1)):
-        on, off = ([result[i] for result in taken[pictures]] for pictures in (True, False))
-        middle, low, high = ratio(on, off)
+    torch.set_num_threads(1)
+    pipeline = load_pipeline("tiny")
+    print(f"{device_name('cpu')}, one thread, tiny, {args.repeats} runs of each method, medians")
+    for method in args.methods:
+        runs = [watched(pipeline, method) for _ in range(args.repeats)]
+        ratios = [whole / (whole - pictures) for whole, pictures, *_ in runs]
+        whole, pictures, seen = (np.median([run[i] for run in runs]) for i in range(3))
+        told = answer(pipeline, method, runs[0][-1])
         print(
-            f"{what:26} {middle:6.3f}  {low:6.3f}-{high:6.3f}  with {np.median(on):.2f}, without {np.median(off):.2f}"
+            f"{method:12} {np.median(ratios):.3f}  {min(ratios):.3f}-{max(ratios):.3f}  {seen:.0f} pictures, "
+            f"{pictures:.2f} s of {whole:.2f} s; an answer {1000 * told:.1f} ms",
+            flush=True,
         )
-    print(f"pictures seen in a run     {np.median([seen for *_, seen in taken[True]]):.0f}")
 
 
 if __name__ == "__main__":
