@@ -120,16 +120,11 @@ def temporal_consistency(z0: Tensor, boxes: Tensor | Sequence[Crops]) -> Tensor:
     subjects = prepare_crops(boxes, z0) if isinstance(boxes, Tensor) else boxes
     if not subjects:
         return z0.flatten(1)[:, :0].sum(1)  # an empty sum: 0, and still a function of z0
-    return torch.stack([_correlations(z0, crops).mean(1) for crops in subjects]).mean(0)
+    return torch.stack([consecutive_correlations(z0, crops).mean(1) for crops in subjects]).mean(0)
 
 
-def consecutive_correlations(z0: Tensor, boxes: Tensor) -> Tensor:
-    """rho of one subject for every two consecutive frames with a box in both, (B, C, F, H, W), (F, 4) -> (B, pairs)."""
-    crops = _prepare(boxes, z0)
-    return z0.new_zeros(z0.shape[0], 0) if crops is None else _correlations(z0, crops)
-
-
-def _correlations(z0: Tensor, crops: Crops) -> Tensor:
+def consecutive_correlations(z0: Tensor, crops: Crops) -> Tensor:
+    """rho of one subject for every two consecutive frames with a box in both, (B, C, F, H, W) -> (B, pairs)."""
     u = _read(z0[:, :, crops.frames], crops.rows, crops.columns)
     u = rearrange(u, "b c p h w -> b p (c h w)")
     return pearson(u[:, :-1], u[:, 1:])[:, crops.pairs]

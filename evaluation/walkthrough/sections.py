@@ -15,7 +15,7 @@ from torch import Tensor
 from adaptation.attention_masks import cross_mask, self_mask, to_grid
 from adaptation.intrinsic_denoising import intrinsic_step, step_sizes
 from adaptation.mask_normalization import axis_dims, match_distribution
-from adaptation.temporal_prior import consecutive_correlations, crop, temporal_consistency
+from adaptation.temporal_prior import consecutive_correlations, crop, prepare_crops, temporal_consistency
 from adaptation.trajectory import Trajectory
 from evaluation.figures.activations import observed_layer
 from evaluation.figures.compare import draw_rows, run_methods
@@ -167,7 +167,7 @@ def temporal_prior(walk: Walk, book: Book) -> tuple[Tensor, Tensor]:
     boxes, subject = walk.trajectory.boxes, walk.trajectory.subjects[0]
     G_g, G_p, z0 = walk.gradients(walk.state.z)
     tau = temporal_consistency(z0, boxes)
-    rho = consecutive_correlations(z0, boxes[0])[0]  # of the first subject, one for each pair of frames
+    rho = consecutive_correlations(z0, prepare_crops(boxes, z0)[0])[0]  # of the first subject, one a pair of frames
     how = {
         "unet": "through the U-Net",
         "text-half": "through the text half of the U-Net",

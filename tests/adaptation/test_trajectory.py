@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from adaptation.trajectory import Trajectory
-from tests.helpers import boxes, same, track
+from tests.helpers import boxes, f64, same, track
 
 ABSENT = [math.nan] * 4
 BOX = [0.25, 0.25, 0.75, 0.75]
@@ -23,6 +23,11 @@ def test_keyframes_are_joined_by_lines_and_held_outside():
     # A quarter of the way per frame: x1 0, 0.2, 0.4, 0.6, 0.8 and y2 0.4, 0.5, 0.6, 0.7, 0.8.
     assert path.boxes[0, :, 0].tolist() == pytest.approx([0, 0, 0, 0.2, 0.4, 0.6, 0.8, 0.8], abs=1e-7)
     assert path.boxes[0, :, 3].tolist() == pytest.approx([0.4, 0.4, 0.4, 0.5, 0.6, 0.7, 0.8, 0.8], abs=1e-7)
+
+
+def test_keyframes_without_words_have_none():
+    path = Trajectory.from_keyframes({0: BOX}, 2)
+    assert (path.subjects, path.prompt) == ([""], "")
 
 
 def test_keyframes_in_any_order_and_as_tensors():
@@ -90,6 +95,9 @@ def test_resample_beside_an_absent_frame_follows_the_nearer_one():
     path = track(BOX, ABSENT, [0.0, 0.0, 0.5, 0.5]).resample(7)
     other = [0.0, 0.0, 0.5, 0.5]
     assert same(path.boxes[0], [BOX, BOX, ABSENT, ABSENT, ABSENT, other, other])
+    # To 5, halves: half way the earlier frame counts.
+    path = track(BOX, ABSENT, other).resample(5)
+    assert same(path.boxes[0], [BOX, BOX, ABSENT, ABSENT, other])
 
 
 @given(st.lists(st.one_of(boxes(), st.just(ABSENT)), min_size=1, max_size=6), st.integers(1, 12))
@@ -141,6 +149,21 @@ def test_rasterize_by_hand():
 )
 def test_a_box_between_all_centres_keeps_the_cell_under_its_own(box, cell):
     assert track(box).rasterize(4, 8)[0, 0].nonzero().tolist() == [list(cell)]
+
+
+def test_each_frame_is_asked_by_itself_whether_its_box_covers_a_cell():
+    """The first frame's box covers all cells, the second's none: there the cell under its centre is kept."""
+    regions = track([0.0, 0.0, 1.0, 1.0], [0.3, 0.3, 0.35, 0.35]).rasterize(4, 8)[0]
+    assert regions[0].all()
+    assert regions[1].nonzero().tolist() == [[1, 2]]
+
+
+def test_float64_boxes_meet_float64_centres():
+    """Of 3 cells the first has its centre at 1/6. A box that begins 3e-9 after it leaves it out; float32 would not."""
+    path = Trajectory(f64([[[1 / 6 + 3e-9, 0.0, 1.0, 1.0]]])[0], ["ball"], "a ball")
+    assert path.rasterize(1, 3)[0, 0, 0].tolist() == [False, True, True]
+    flat = Trajectory(f64([[[0.0, 1 / 6 + 3e-9, 1.0, 1.0]]])[0], ["ball"], "a ball")
+    assert flat.rasterize(3, 1)[0, 0, :, 0].tolist() == [False, True, True]
 
 
 def test_an_absent_subject_has_no_region():

@@ -277,3 +277,11 @@ def test_examples_show_every_form():
     assert len(contents) >= 4
     for form in ('"boxes"', '"keyframes"', '"subjects"', "null"):
         assert any(form in content for content in contents)
+
+
+def test_a_box_that_float32_makes_empty_is_not_saved(tmp_path):
+    """0.5 and 0.5 + 1e-12 are one number in float32."""
+    thin = Trajectory(torch.tensor([[[0.5, 0.1, 0.5 + 1e-12, 0.9]]], dtype=torch.float64), ["ball"], "a ball")
+    with pytest.raises(ValueError, match="ball"):
+        thin.save(tmp_path / "ball.json")
+    assert not list(tmp_path.iterdir())

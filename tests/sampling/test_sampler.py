@@ -41,6 +41,15 @@ def test_plain_sampling_of_the_unit_gaussian(gaussians, schedule):
     torch.testing.assert_close(actual, expected, rtol=1e-12, atol=0)
 
 
+def test_a_state_holds_the_clean_estimate_of_its_step(gaussians, schedule):
+    """Of the unit Gaussian z0_hat = sqrt(a) z, of the latents before the step; at the start there is none."""
+    assert start().z0_hat is None
+    first, second = sample(gaussians(), schedule, start(), TWO)
+    for t, z, state in ((501, start().z, first), (1, first.z, second)):
+        expected = schedule.alpha_bar[t].double().sqrt() * z
+        torch.testing.assert_close(state.z0_hat, expected, rtol=1e-12, atol=1e-12)
+
+
 def test_guidance_reaches_the_step(gaussians, schedule):
     """With text z0 ~ N(mu, I): guided eps = sqrt(1 - a) (z - 3 sqrt(a) mu), z0_hat = sqrt(a) z + 3 (1 - a) mu."""
     z, a, b = start().z, schedule.alpha_bar[501].double(), schedule.previous(501, 2).double()
