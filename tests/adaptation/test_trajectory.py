@@ -7,7 +7,7 @@ import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from adaptation.trajectory import Trajectory
+from adaptation.trajectory import Trajectory, interpolate_keyframes
 from tests.helpers import boxes, f64, same, track
 
 ABSENT = [math.nan] * 4
@@ -23,6 +23,10 @@ def test_keyframes_are_joined_by_lines_and_held_outside():
     # A quarter of the way per frame: x1 0, 0.2, 0.4, 0.6, 0.8 and y2 0.4, 0.5, 0.6, 0.7, 0.8.
     assert path.boxes[0, :, 0].tolist() == pytest.approx([0, 0, 0, 0.2, 0.4, 0.6, 0.8, 0.8], abs=1e-7)
     assert path.boxes[0, :, 3].tolist() == pytest.approx([0.4, 0.4, 0.4, 0.5, 0.6, 0.7, 0.8, 0.8], abs=1e-7)
+
+
+def test_keyframes_are_joined_in_float64():
+    assert interpolate_keyframes({0: [0.1, 0.2, 0.3, 0.4]}, 2).tolist() == [[0.1, 0.2, 0.3, 0.4]] * 2
 
 
 def test_keyframes_without_words_have_none():

@@ -9,7 +9,7 @@ import torch
 
 from adaptation.temporal_prior import temporal_consistency
 from sampling.ddim import predict_clean
-from sampling.sampler import NonFinite, State, Streams, initial_state, sample
+from sampling.sampler import NonFinite, State, Streams, gradients, initial_state, sample
 from sampling.settings import SamplingSettings
 from tests.helpers import MOVING, SHAPE, normal, start
 
@@ -48,6 +48,14 @@ def test_a_state_holds_the_clean_estimate_of_its_step(gaussians, schedule):
     for t, z, state in ((501, start().z, first), (1, first.z, second)):
         expected = schedule.alpha_bar[t].double().sqrt() * z
         torch.testing.assert_close(state.z0_hat, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_the_clean_estimate_comes_with_the_gradients(gaussians, schedule):
+    """With a prior or without one: sqrt(a) z."""
+    z, a = start().z, schedule.alpha_bar[501].double()
+    for boxes in (None, MOVING):
+        _, _, z0 = gradients(gaussians(), z, 501, False, a, replace(TWO, c_g=1.0), boxes)
+        torch.testing.assert_close(z0, a.sqrt() * z, rtol=1e-12, atol=1e-12)
 
 
 def test_guidance_reaches_the_step(gaussians, schedule):

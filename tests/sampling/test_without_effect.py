@@ -149,3 +149,8 @@ def test_what_is_named_changes_nothing_and_the_rest_does(video, schedule, case):
         if video(schedule, changed(settings, field.name)) == video(schedule, settings)
     }
     assert same == without_effect(settings)
+
+
+def test_one_frozen_step_is_enough():
+    assert "steer" not in without_effect(SamplingSettings(frozen_steps=1))
+    assert "steer" in without_effect(SamplingSettings(frozen_steps=0))
