@@ -151,6 +151,9 @@ def test_what_is_named_changes_nothing_and_the_rest_does(video, schedule, case):
     assert same == without_effect(settings)
 
 
-def test_one_frozen_step_is_enough():
+def test_one_frozen_step_and_one_refined_one_are_enough():
     assert "steer" not in without_effect(SamplingSettings(frozen_steps=1))
     assert "steer" in without_effect(SamplingSettings(frozen_steps=0))
+    once = SamplingSettings(iterations=1, refine_steps=1, gamma=0.1, c_g=1.0)
+    assert not {"gamma", "c_g", "prior_gradient"} & without_effect(once)
+    assert {"gamma", "c_g"} <= without_effect(SamplingSettings(iterations=0, gamma=0.1, c_g=1.0))
