@@ -34,7 +34,10 @@ function render() {
   at("redo").disabled = !log.future.length;
   const stretched = drawing.frames === data.frames ? "" : " --resample";
   at("command").textContent = `${data.command} --boxes ${FILE}${stretched}${flagsOf(choice())}`;
-  if (data.served) renderPress(problems.length > 0);
+  if (data.served) {
+    renderPress(problems.length > 0);
+    keepSoon();
+  }
   renderFrame();
 }
 

@@ -77,6 +77,7 @@ function mayReplace() {
 }
 
 function generate() {
+  keep();
   wish("start", { drawing: writeFile(drawing), resample: drawing.frames !== data.frames, ...choice() });
 }
 
@@ -92,6 +93,11 @@ function slip(sentence, about) {
 }
 
 // What is drawn but not asked for yet is kept by the server, for when this page is opened again.
+function keepSoon() {
+  clearTimeout(seen.keeping);
+  seen.keeping = setTimeout(keep, 300);
+}
+
 const held = () => JSON.stringify({ drawing, choice: choice() });
 
 function keep() {
@@ -104,8 +110,6 @@ function keep() {
 
 function renderPress(missing) {
   at("generate").disabled = missing || seen.gone;
-  clearTimeout(seen.keeping);
-  seen.keeping = setTimeout(keep, 400);
 }
 
 function reveal() {
