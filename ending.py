@@ -9,9 +9,10 @@ LONGEST = 2000  # characters of a sentence; what is cut out of the middle is som
 KEPT = "what was made is kept, and the same command goes on from there"
 
 MEMORY_RAN_OUT = (  # the fractions are those of weights.memory
-    "memory ran out; --checkpoint-activations leaves an eighth of what the prior's gradient keeps, --sequential-guidance "
-    "half of the U-Net's activations, --frames-per-chunk 1 a quarter of the decoder's, --offload the U-Net alone on "
-    "the GPU while it works; smaller --frames, --height and --width need less of all"
+    "memory ran out; --checkpoint-activations leaves an eighth of what the prior's gradient keeps, "
+    "--sequential-guidance half of the U-Net's activations to three fifths, --frames-per-chunk 1 a quarter of the "
+    "decoder's, --offload the U-Net alone on the GPU while it works; smaller --frames, --height and --width need less "
+    "of all"
 )
 
 

@@ -71,7 +71,7 @@ def test_the_options_named_save_as_much_as_is_said():
     assert tensors["whole", True] / tensors["whole", False] == pytest.approx(1 / 8, rel=0.1)
     for apart, together in (("half", "whole"), ("none", "none")):
         sequential = memory.SEQUENTIAL_TENSORS if apart == "none" else tensors[apart, False]
-        assert sequential / tensors[together, False] == pytest.approx(1 / 2, rel=0.15)
+        assert 1 / 2 <= sequential / tensors[together, False] <= 3 / 5
     eighth, half, quarter = (MEMORY_RAN_OUT.index(word) for word in ("an eighth", "half of", "a quarter"))
     flags = ("--checkpoint-activations", "--sequential-guidance", "--frames-per-chunk 1", "--offload")
     places = [MEMORY_RAN_OUT.index(flag) for flag in flags]
