@@ -29,7 +29,7 @@ DRAWN = (
     "--resample",
     "--out",
 )
-CHOICES = ("--method", "--seed", "--steps")  # the page has a field for each
+FIELDS = ("--method", "--seed", "--steps")  # the page has a field for each
 SOURCES = {  # what the page may load, beside what it holds: nothing, or what its own server has
     False: "img-src data:",
     True: "img-src data:; media-src blob:; connect-src 'self'",
@@ -69,7 +69,7 @@ def draw_page(
         "rows": height // cell,
         "fps": fps,
         "colors": ["#{:02x}{:02x}{:02x}".format(*color) for color in COLORS],
-        "command": shlex.join(["python", "train_free.py", *drop_flags(arguments, *DRAWN, *CHOICES)]),
+        "command": shlex.join(["python", "train_free.py", *drop_flags(arguments, *DRAWN, *FIELDS)]),
         "drawing": _drawing(frames, prompt, subjects, trajectory),
         "choice": {"method": "full", "seed": "0", "steps": ""} | dict(choice or {}),
         "served": served,

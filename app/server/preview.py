@@ -15,7 +15,7 @@ from torch import Tensor
 from sampling.sampler import State
 
 SHARE = 0.07  # of the time since the run began, at most, but for the very first picture
-SHOWN = 4  # frames of a video
+FRAMES_SHOWN = 4  # frames of a video
 
 
 class Preview:
@@ -26,7 +26,7 @@ class Preview:
 
     def __init__(self, vae: Any, frames: int) -> None:
         self.vae = vae
-        shown = min(SHOWN, frames)
+        shown = min(FRAMES_SHOWN, frames)
         self.frames = [round(i * (frames - 1) / max(shown - 1, 1)) for i in range(shown)]
         self.turn = cycle(self.frames)
         self.began = time.perf_counter()

@@ -13,7 +13,7 @@ from typing import Any
 
 from adaptation.trajectory import Trajectory
 from app.arguments import Request, parse
-from app.draw import CHOICES, DRAWN
+from app.draw import DRAWN, FIELDS
 from app.job import Job, choose_method, read_trajectory
 from app.page import drop_flags
 from app.report import make_charts
@@ -82,7 +82,7 @@ class Studio:
 
     def __init__(self, request: Request, pipeline: Pipeline, loading: float, parent: Path) -> None:
         """request: the command line's, whose options count for every run. parent: where the runs' folders go."""
-        self.words = drop_flags(request.words, *DRAWN, *CHOICES)
+        self.words = drop_flags(request.words, *DRAWN, *FIELDS)
         self.frames = request.frames or pipeline.defaults.frames
         self.pipeline, self.loading, self.parent = pipeline, loading, parent
         self.runs: list[Run] = []
@@ -105,7 +105,7 @@ class Studio:
             path = self.parent / FILE
             self.parent.mkdir(parents=True, exist_ok=True)
             write_bytes(path, texts["drawing"].encode("utf-8", "surrogatepass"))
-            given = [f"{flag}={text}" for flag in CHOICES if (text := texts[flag.removeprefix("--")].strip())]
+            given = [f"{flag}={text}" for flag in FIELDS if (text := texts[flag.removeprefix("--")].strip())]
             resample = ["--resample"] if asked.get("resample") is True else []
             request = parse([*self.words, f"--boxes={path}", *resample, *given])
             assert isinstance(request, Request)
