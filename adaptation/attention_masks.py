@@ -74,8 +74,8 @@ class AttentionControl:
 
     regions (K, F, H, W) bool: where each subject is, on the latent's full grid, empty in a frame = absent there
     tokens (K, L) bool:        which positions of the prompt are each subject's words
-    normalize:   Mask Normalization; normalize_in says in which attentions, axis and gradient how. Their defaults are
-                 those of EFDM's released function; axis `"joint"` is our variant (see `mask_normalization.py`)
+    normalize:   Mask Normalization; normalize_in says in which attentions, axis and gradient how: by default as EFDM's
+                 released function does; axis `"joint"` is our variant (see `mask_normalization.py`)
     where:       `"decoder"`, the paper's choice; Peekaboo's code adds `"mid"` and `"temporal"`, the temporal
                  attention of the blocks named here; `"encoder"` completes the list
     attention:   which spatial attentions are masked; the paper masks both

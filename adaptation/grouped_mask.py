@@ -1,6 +1,6 @@
 """A mask kept as groups of pixels that look alike to it: the form that `model/grouped_attention.py` computes with.
 
-An optimisation only. What a mask says is `attention_masks.py`'s; here it is held so that no N x N tensor is ever made.
+An optimisation only. What a mask says is `attention_masks.py`'s; here it is held so that no N x N tensor is needed.
 """
 
 from collections import defaultdict

@@ -4,13 +4,14 @@ from torch import Tensor
 
 
 def step_sizes(gamma: float, alpha_bar: float | Tensor) -> tuple[float | Tensor, float | Tensor]:
-    """eta_l and eta_k of Eq. 2 at a noise level, chosen so that the update keeps the latent's variance.
+    """eta_l and eta_k of Eq. 2 at a noise level; with the latent's own noise predicted, the update keeps its variance.
 
     eta_l = gamma (1 - alpha_bar),  eta_k = sqrt(gamma (2 - gamma) (1 - alpha_bar)).
 
-    The paper names the two symbols only; these are the steps of the sampler that it modifies (DreamClean). Why they
-    fit: with z = sqrt(alpha_bar) z0 + sqrt(1 - alpha_bar) n, the score of z given z0 is -n / sqrt(1 - alpha_bar), so a
-    step replaces n by (1 - gamma) n + sqrt(gamma (2 - gamma)) eps_k, and (1 - gamma)^2 + gamma (2 - gamma) = 1.
+    The paper names the two symbols only; these are the steps of the sampler that it modifies (DreamClean), as others
+    quote them. Why they fit: with z = sqrt(alpha_bar) z0 + sqrt(1 - alpha_bar) n, the score of z given z0 is
+    -n / sqrt(1 - alpha_bar), so a step replaces n by (1 - gamma) n + sqrt(gamma (2 - gamma)) eps_k, and
+    (1 - gamma)^2 + gamma (2 - gamma) = 1.
 
     gamma: in [0, 1], the share of the noise that one step exchanges; alpha_bar: number or tensor in [0, 1].
     """

@@ -3,9 +3,9 @@
 Exact Feature Distribution Matching (EFDM) keeps the ranks of A_m and takes the values of A_u, so the empirical CDF of
 the result is that of A_u, exactly and not only in its first moments.
 
-Section 2.2 contradicts itself in its names. "Map the CDF of A_m to match A_u" is what is done here. But it also calls
-A_u the "content" and A_m the "style", and EFDM's released function keeps the ranks of its content and takes the values
-of its style: called in those words it would give A_u the distribution of A_m, the very shift that is to be mended.
+Section 2.2 contradicts itself in its names. That the CDF of A_m is mapped to match A_u is what is done here. But it
+also calls A_u the "content" and A_m the "style", and EFDM's released function keeps the ranks of its content and takes
+the values of its style: called so, it would give A_u the distribution of A_m, the very shift that is to be mended.
 """
 
 import torch

@@ -34,8 +34,8 @@ def crop(frames: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
     """c(.) of Eq. 1: each frame's box brought to a common grid, (..., F, H, W) -> (..., F, h, w).
 
     boxes: (F, 4), x1 y1 x2 y2 relative to the frame, none absent; size: (h, w). Linear interpolation at the centres of
-    h x w equal parts of the box: two small matrix products, the same bits every time and in any dtype. Slicing, if the
-    box lies on cell borders and h x w is its size in cells.
+    h x w equal parts of the box, as two small matrix products: on a GPU the gradient of torch's `grid_sample` adds in
+    any order. Slicing, if the box lies on cell borders and h x w is its size in cells.
     """
     F = frames.shape[-3]
     if boxes.shape != (F, 4):

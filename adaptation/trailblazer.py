@@ -3,7 +3,7 @@
 It masks nothing, but edits cross-attention: more of the subject's words inside its box, next to none outside. Written
 after its released code, which at 576 x 320 edits spatial cross-attention alone: every layer of the U-Net, the text half
 of the guidance batch, probabilities after the softmax. `tests/fixtures/trailblazer.safetensors` holds outputs of that
-code, which ours equal. A (B, heads, F, N, L): of B videos, F frames of N = h w pixels, L text tokens.
+code, to which ours are held. A (B, heads, F, N, L): of B videos, F frames of N = h w pixels, L text tokens.
 """
 
 import math

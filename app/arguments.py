@@ -211,7 +211,7 @@ def build_parser() -> Parser:
     add("--device", help="cuda where there is one, else cpu")
     add("--dtype", choices=("float16", "bfloat16", "float32", "float64"), help="float16 on cuda, float32 on cpu")
     add("--compare", action="store_true", help="also all methods from the same noise, a labelled row each: Figure 4")
-    add("--record-activations", action="store_true", help="also the variance of activations step by step: Figure 2")
+    add("--record-activations", action="store_true", help="also Figures 2 and 3: activations, step by step")
     add("--show-masks", action="store_true", help="also the masks on every attention grid, and who sees which token")
     add("--draw", action="store_true", help="serve a page, to this machine alone, that draws boxes and makes videos")
     add("--static", action="store_true", help="with --draw: write the page as a file that only draws")
@@ -227,7 +227,7 @@ def add_resume(parser: Parser) -> Parser:
     auto = "auto chooses what of the next four fits at the least cost of time (auto on a GPU where none is named)"
     add("--memory", choices=("auto", "none"), help=auto)
     add("--checkpoint-activations", action="store_true", help="less memory for the prior's gradient, more time")
-    add("--sequential-guidance", action="store_true", help="one guidance half after the other: half the activations")
+    add("--sequential-guidance", action="store_true", help="one guidance half after the other: less memory, more time")
     add("--offload", action="store_true", help="text encoder and autoencoder off the GPU while the U-Net works")
     add("--frames-per-chunk", default=4, type=_number(int, 1, 10_000), metavar="N", help="frames decoded at a time (4)")
     add("--resume", type=Path, metavar="DIR", help="go on with an unfinished run; only options of this group beside it")

@@ -102,7 +102,7 @@ def memory(add: Callable) -> None:
     auto = "auto chooses what of the next four fits at the least cost of time (auto on a GPU where none is named)"
     add("--memory", choices=("auto", "none"), help=auto)
     add("--checkpoint-activations", action="store_true", help="less memory for the prior's gradient, more time")
-    add("--sequential-guidance", action="store_true", help="one guidance half after the other: half the activations")
+    add("--sequential-guidance", action="store_true", help="one guidance half after the other: less memory, more time")
     add("--offload", action="store_true", help="text encoder and autoencoder off the GPU while the U-Net works")
     add("--frames-per-chunk", default=4, type=count, metavar="N", help="frames decoded at a time (4)")
 

@@ -83,7 +83,7 @@ class TextEncoder:
 
     def tokens_alike(self, prompt: str, subject: str) -> Tensor:
         """Peekaboo's rule in place of `subject_tokens`, bool (L,): every position whose token occurs in the subject, in
-        its phrase or by itself. "red ball" has 2, 3 and 7 of "a red ball and a red cross"."""
+        its phrase or by itself. "red ball" has both "red" of "a red ball and a red cross"."""
         ids, wanted = self._words(prompt)[: self.length - 2], set(self._words(subject))
         tokens = torch.zeros(self.length, dtype=torch.bool)
         tokens[1 : 1 + len(ids)] = torch.tensor([i in wanted for i in ids], dtype=torch.bool)  # position 0 is the start

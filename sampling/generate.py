@@ -177,7 +177,7 @@ def generate(
     settings: None is the full method where there is a trajectory, and plain sampling where there is none
     height, width: in pixels, multiples of the autoencoder's downscale (8)
     frames_per_chunk: frames decoded at a time; fewer need less memory, the result is the same
-    sequential_guidance: one guidance half after the other, which halves the activations; the same up to rounding
+    sequential_guidance: one guidance half after the other, for about half the activations; the same up to rounding
     offload: keep the VAE and the text encoder in the CPU's memory while the U-Net works
     progress: called with the state after every step
     state: goes on from a state of an earlier run, which knows its own seed

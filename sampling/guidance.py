@@ -15,6 +15,6 @@ def score(eps: Tensor, alpha_bar: Tensor | float) -> Tensor:
 
 
 def unit_norm(gradient: Tensor) -> Tensor:
-    """The supplement's ablation: each video's gradient, (B, C, F, H, W), divided by its length; zero stays zero."""
+    """Each video's gradient, (B, C, F, H, W), divided by its length; zero stays zero. No part of the method."""
     length = torch.linalg.vector_norm(gradient, dim=(1, 2, 3, 4), keepdim=True)  # (B, 1, 1, 1, 1)
     return gradient / length.clamp_min(torch.finfo(gradient.dtype).tiny)

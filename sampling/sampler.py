@@ -105,8 +105,8 @@ def sample(
 ) -> Iterator[State]:
     """Algorithm 1 from `state` on, yielding the state after every DDIM step; boxes (K, F, 4), shared by the batch.
 
-    Going on from any yielded state gives the same bits as not having stopped. Without boxes there are neither masks
-    nor a prior, and the refinement is Intrinsic Denoising.
+    Going on from any yielded state gives, on a CPU, the same bits as not having stopped. Without boxes there are
+    neither masks nor a prior, and the refinement is Intrinsic Denoising.
     """
     _check(state, settings, boxes)
     timesteps = schedule.timesteps(settings.steps)

@@ -1,4 +1,4 @@
-"""Every switch of a run under the paper's symbol, and the named methods of the paper's tables."""
+"""Every switch of a run, and the named methods: the rows of the paper's tables and what they are made of."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -50,7 +50,7 @@ FORMER = {
 
 @dataclass(frozen=True)
 class SamplingSettings:
-    """One run. The defaults are the paper's full method; `PRESETS["paper"]` says where each value comes from."""
+    """One run. The defaults are the method `paper`; `PRESETS["paper"]` says where each value comes from."""
 
     # Sampling
     steps: int = 50  # DDIM steps
@@ -75,7 +75,7 @@ class SamplingSettings:
     gamma: float = 0.05  # size of a refinement step
     refine_steps: int | None = None  # refine before the first ones only; None means all
     prior_gradient: str = "unet"  # what tau is differentiated through
-    unit_gradient: bool = False  # to length 1 for each video: the supplement's ablation
+    unit_gradient: bool = False  # to length 1 for each video
     # The baseline TrailBlazer. Its code sets the first and the third where it draws moving boxes itself; the second is
     # its configs', whose own values are 0.1, 0.001, 13 (metrics) and 0.125 to 0.15, 0.001 to 0.05, 10 to 15 (examples).
     strengthen: float = 0.125  # c_s, what is added inside a box
@@ -150,14 +150,14 @@ PRESETS: dict[str, dict[str, Any]] = {
     "mask-norm": {**MASK, "mask_normalization": True, **NO_REFINEMENT},
     "mask-norm+id": {**MASK, "mask_normalization": True, "c_g": 0.0},
     "full": {**MASK, "mask_normalization": True},  # c_g is the checkpoint's: it depends on the latents' size
-    # Whatever the checkpoint recommends. Who says so: the paper; a summary of its longer version; the code of a work
+    # Whatever the checkpoint recommends. Who says so: the paper; a summary of it by others; the code of a work
     # that it cites, where the paper is silent; or we do, where neither speaks or more than one reading is left.
     "paper": {
         "steps": 50,  # cited: the default of Peekaboo's command. A schedule that cannot serve them is an error
         "guidance_scale": 9.0,  # cited: Peekaboo's and TrailBlazer's code leave it at diffusers' default
         "eta": 0.0,  # cited: likewise
         **MASK,  # paper, 2.1
-        "frozen_steps": 4,  # paper, 2.2: "the first four"
+        "frozen_steps": 4,  # paper, 2.2, for its analysis: "the first four"; summary for the experiments
         "where": ("decoder",),  # paper, 2.1; Peekaboo's code masks the mid block and temporal attention as well
         "attention": ("self", "cross"),  # paper, 2.1: M_self and M_cross
         "grid": "stride",  # cited: Peekaboo's code
