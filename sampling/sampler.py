@@ -41,7 +41,8 @@ class Differentiable(Denoise, Protocol):
 
 
 STREAMS = ("latent", "refinement", "ddim")
-# The prior's gradient has an rms of 1e-5 to 1e-4, and less inside a network: float16 would round much of it to zero.
+# At Zeroscope's size the prior's gradient has an rms of 1e-5 to 1e-4, and may have less inside the network, where
+# float16 would round much of it to zero.
 TAU_SCALE = 2.0**10
 
 
