@@ -176,7 +176,7 @@ def generate(
     trajectory: boxes for the subjects, one for each of the frames
     settings: None is the full method where there is a trajectory, and plain sampling where there is none
     height, width: in pixels, multiples of the autoencoder's downscale (8)
-    frames_per_chunk: frames decoded at a time; fewer need less memory, the result is the same
+    frames_per_chunk: frames decoded at a time; fewer need less memory; the same up to rounding
     sequential_guidance: one guidance half after the other, for about half the activations; the same up to rounding
     offload: keep the VAE and the text encoder in the CPU's memory while the U-Net works
     progress: called with the state after every step
