@@ -87,6 +87,10 @@ def load_suite(arguments: Namespace) -> Suite:
     if arguments.suite == "stand-ins":
         refuse_idle(arguments, options.NETWORKS, "with --suite stand-ins")
         return stand_ins(distances)
+    if arguments.owl == "off":
+        raise ValueError("--owl off leaves nothing that finds subjects; name a network, or leave it out")
+    if not distances:
+        refuse_idle(arguments, ("inception", "vjepa2"), "without --reference")
     needed = options.NETWORKS if distances else ("owl", "clip")
     names = {name: getattr(arguments, name) or options.NETWORKS[name] for name in needed}
     return published(worker_device(arguments.device), {name: value for name, value in names.items() if value != "off"})

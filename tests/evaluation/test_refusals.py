@@ -43,6 +43,8 @@ pytestmark = pytest.mark.filterwarnings("default:FID from:UserWarning")  # so fe
         ),
         ("run --reference-stride 2", "--reference-stride would change nothing without --reference"),
         ("run --clip off", "--clip would change nothing with --suite stand-ins"),
+        ("run --suite published --inception clean", "--inception would change nothing without --reference"),
+        ("run --suite published --owl off", "--owl off leaves nothing that finds subjects; name a network"),
         ("run --form pairs --words real", "items of two subjects have words of the tiny world only"),
         ("run --bench nowhere.jsonl", "nowhere.jsonl: the benchmark cannot be read"),
         ("generate --bench three.jsonl --frames 4", "three.jsonl has items of 3 frames, not 4"),
