@@ -3,7 +3,7 @@
 Every method makes the same videos: random box tracks, held-out prompts, the same noise; subjects are found by colour.
 What is under OUT/runs already is not made again, so an interrupted run goes on where it stopped (after a change of the
 code, delete that folder). `--sweep c_g=5,20 frozen_steps=4,8` tries each combination over one method. `--base paper`
-gives all rows the paper's values where they else have the checkpoint's. Needs scipy.
+gives all rows the values of the method `paper` where they else have the checkpoint's. Needs scipy.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Figure 2 over many tracks, with its sign: `python -m evaluation.variance --model tiny`.
 
-Every row makes the same videos from the same noise, in the paper's settings without refinement. The variance of the
+Every row makes the same videos from the same noise, as the method `paper` without refinement. The variance of the
 layer's output in each DDIM step is held against that of the unmasked run: the mean difference over the tracks and its
 95 % interval by Student's t. Masks of one kind of attention alone show which of them moves the variance which way.
 """
@@ -104,7 +104,7 @@ def build_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--model", default="tiny", help="a checkpoint of the tiny world")
     add("--tracks", default=8, type=count, metavar="N", help="box tracks in each split (%(default)s)")
-    add("--steps", default=50, type=count, metavar="N", help="DDIM steps (%(default)s, the paper's)")
+    add("--steps", default=50, type=count, metavar="N", help="DDIM steps (%(default)s, as the method paper)")
     add("--form", choices=FORMS, default=FORMS[0], help="of the random boxes (%(default)s)")
     add("--threads", default=1, type=count, metavar="N", help="of this process (%(default)s)")
     add("--out", default=Path("runs/variance"), type=Path, metavar="DIR", help="where the table goes (%(default)s)")

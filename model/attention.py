@@ -40,7 +40,7 @@ def softmax_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = Non
 
 
 def fused_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
-    """The same as `softmax_attention`, by torch's fused kernel, which never holds the (N, X) weights whole."""
+    """The same as `softmax_attention`, by torch's fused kernels, which do not hold the (N, X) weights whole."""
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
 
 

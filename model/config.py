@@ -1,7 +1,7 @@
 """Sizes of the networks, read from a checkpoint's own config.json files.
 
-Nothing is guessed: a key that this code does not know, or a value that would need code it does not have, is an error
-that names the key. Keys of newer checkpoints are accepted where their value changes nothing.
+Nothing is guessed of U-Net and autoencoder: a key that this code does not know, or a value that would need code it does
+not have, is an error that names the key. Keys of newer checkpoints are accepted where their value changes nothing.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Activations are kept in channels-last memory: then a frame's tokens `(h w) c`, a video's frame columns `f (h w)` and the
 image `h w` are views of the same numbers, and changing between space and time copies nothing.
 
-In float16 a GroupNorm's sum of squares may be beyond the largest number; torch adds it in float32 whatever the dtype.
+In float16 a GroupNorm's sum of squares may be beyond the largest number; torch adds it in float32 all the same.
 """
 
 from __future__ import annotations

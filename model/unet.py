@@ -124,8 +124,8 @@ class UNet3D(nn.Module):
         """z (B, C, F, H, W), t an int or (B,), text (G B, L, D) -> eps (G B, C, F, H, W), in the weights' dtype.
 
         G = 2: the guidance halves [uncond, text] of the same z, which share all work before the text enters; the
-        result equals two calls. `control` masks the attention of both halves alike, or edits that of the text half
-        (G = 1: of all) as TrailBlazer does. It never reaches transformer_in, which is no part of a block.
+        result equals two calls up to rounding. `control` masks the attention of both halves alike, or edits that of the
+        text half (G = 1: of all) as TrailBlazer does. It never reaches transformer_in, which is no part of a block.
         """
         self._check(z, text)
         G, frames, dtype = len(text) // len(z), z.shape[2], self.conv_in.weight.dtype

@@ -1,7 +1,7 @@
 """Files of a repository on the Hugging Face hub, brought into its cache: announced, resumed, and held against its list.
 
 The hub's own client does the rest: it reads HF_ENDPOINT (a mirror), HF_HUB_OFFLINE, HF_HOME and HF_TOKEN from the
-environment. It begins a file anew that was broken off, though, so the large ones are fetched here, into the place
+environment. Of late it begins a file anew that was broken off, so the large ones are fetched here, into the place
 where it looks for them: what has arrived of a file stays beside that place until the rest has come.
 """
 

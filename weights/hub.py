@@ -22,7 +22,7 @@ from weights.files import (
 )
 
 TINY = Path(__file__).parent / "tiny"
-# Zeroscope's main branch has only pickles; this commit of a pull request to it has the same weights as safetensors.
+# Zeroscope's main branch has only pickles; this commit of the hub's own pull request has them converted to safetensors.
 NAMES = {
     "zeroscope": "cerspense/zeroscope_v2_576w@1f35e3dc3350d649f342bb7618fe34ac8fae5c9e",
     "zeroscope-448x256": "cerspense/zeroscope_v2_30x448x256",

@@ -2,10 +2,10 @@
 
 All of a U-Net's activations grow in proportion to the number of latent cells, so that the most memory a run holds at
 once is a fixed number of tensors of the finest level, beside the weights. The numbers were counted for Zeroscope's
-architecture at full size in float16, by tests/benchmarks/memory.py; they hold at any width, frames and size of it. Of a
-network of another depth they are not known, and only its weights count. They leave out what single operations need for
-themselves, the allocator's gaps and the CUDA context: a run that exceeds the estimate cannot fit, one slightly below it
-may still not.
+architecture at full size in float16, by tests/benchmarks/memory.py, whose counts at a quarter of the widths and at
+other frames and sizes are within 2 % of them. Of a network of another depth they are not known, and only its weights
+count. They leave out what single operations need for themselves, the allocator's gaps and the CUDA context: a run whose
+estimate exceeds the memory cannot fit, one slightly below it may still not.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Stand-ins for the tiny checkpoint, whose world no published network has seen: the same measurements by simple means.
 
-They let every command run in minutes on a CPU, and their numbers compare rows of one table; they say nothing about
-published values, and `describe` says so. Subjects are found by colour, which needs scipy; features come from random
+They need no download, and their numbers compare rows of one table; they say nothing about published values, and
+`describe` says so. Subjects are found by colour, which needs scipy; features come from random
 convolutions.
 """
 

@@ -1,7 +1,7 @@
 """Figure 2: what masks do to the variance of activations, and what Mask Normalization makes of it.
 
-The paper says that masks lower the variance. On the tiny checkpoint the sign differs, so that the difference
-from the unmasked run is kept with its sign.
+The paper says that masks lower the variance. On the tiny checkpoint the sign depends on steps and boxes, so that the
+difference from the unmasked run is kept with it.
 """
 
 import io

@@ -27,8 +27,8 @@ def mean_interval(values: np.ndarray, videos: Sequence[str]) -> Interval | None:
 
         SE^2 = V / (V - 1) sum_v (s_v - n_v mean)^2 / n^2,    ends: mean -+ t_{V-1} SE
 
-    (the ratio estimator of cluster sampling; with one value in each video it is the usual s^2 / n). It is exact for
-    values of the normal law, and as symmetric as that: an end may lie where no value can.
+    (the ratio estimator of cluster sampling; with one value in each video it is the usual s^2 / n, and exact for values
+    of the normal law). It is symmetric: an end may lie where no value can.
 
     values: (T,), NaN = does not count
     videos: T names

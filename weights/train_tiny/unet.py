@@ -1,6 +1,6 @@
 """Train the tiny U-Net and its text encoder on latents of the world's videos. Resumes by itself.
 
-One core a process is fastest on a CPU:
+With one core a process:
 `torchrun --nproc-per-node 2 -m weights.train_tiny.unet --out runs/tiny`, after `python -m weights.train_tiny.vae`.
 """
 

@@ -1,6 +1,6 @@
 """Train the tiny autoencoder on single frames. Resumes by itself.
 
-One core a process is fastest on a CPU: `torchrun --nproc-per-node 2 -m weights.train_tiny.vae --out runs/tiny`.
+With one core a process: `torchrun --nproc-per-node 2 -m weights.train_tiny.vae --out runs/tiny`.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def frame_batch(seed: int, step: int, size: int, crop: int | None = None) -> Ten
 def start_as_identity(vae: AutoencoderKL) -> None:
     """Begin with block averages going down and copies coming up, each ResNet block an identity.
 
-    From torch's own initialisation it takes ten times as many steps until colours are told apart.
+    From torch's own initialisation it takes many more steps until colours are told apart.
     """
     for layer in vae.modules():
         if isinstance(layer, ResnetBlock):
