@@ -151,7 +151,7 @@ def mask_normalization(walk: Walk, book: Book) -> dict[str, Matching]:
         f"same without what the mask closes, {where(grouped_attention)}. Q, K and V are those of a forward pass, in "
         f"the first transformer of the second decoder block, where the paper's Figure 2 looks; both guidance halves "
         f"make 2 F frames. {where(match_distribution)} puts, {each}, the k-th smallest value of A_u where A_m has its "
-        f"k-th smallest: the order is the mask's, the values are those that the frozen network expects."
+        f"k-th smallest: the order is the mask's, the values are those without it."
     )
     book.write(table(*rows))
     caption = "Figure 3 of the paper: the share of values below each value. The matched output lies on A_u."
@@ -224,9 +224,9 @@ def refinement(walk: Walk, book: Book, G_g: Tensor, G_p: Tensor) -> Tensor:
         f"z <- z + eta_l [c_g grad tau + grad log p] + eta_k eps, {where(intrinsic_step)}, with c_g = {settings.c_g:g} "
         f"and, by {where(step_sizes)}, eta_l = gamma (1 - alpha_bar) = {eta_l:.5f} and "
         f"eta_k = sqrt(gamma (2 - gamma) (1 - alpha_bar)) = {eta_k:.5f}, gamma = {settings.gamma:g}. The score takes a "
-        f"part gamma of the noise out and eps puts as much back, so that mean and variance stay. The prior's term "
-        f"alone would take tau from {tau} to {held} if the predicted noise stayed as it is, and to {anew} with the "
-        f"noise predicted anew."
+        f"part gamma of the noise out and eps puts as much back, so that mean and variance nearly stay. The prior's "
+        f"term alone would take tau from {tau} to {held} if the predicted noise stayed as it is, and to {anew} with "
+        f"the noise predicted anew."
     )
     states = {"z before": z, "z after": after}
     book.write(
