@@ -1,4 +1,4 @@
-"""A sort that is several times as fast as torch's on a CPU. It changes no number, and nothing else needs it read."""
+"""Sorts that are several times as fast as torch's on a CPU. They change no number, and nothing else needs them read."""
 
 import torch
 from torch import Tensor
@@ -13,8 +13,23 @@ def ascending(x: Tensor) -> Tensor:
     x = x.detach()
     if x.device.type != "cpu" or x.dtype != torch.float32:
         return x.argsort(dim=-1, stable=True)
-    bits = (x + 0.0).view(torch.int32)  # -0.0 becomes 0.0, its equal
+    bits = (x.contiguous() + 0.0).view(torch.int32)  # -0.0 becomes 0.0, its equal
     bits ^= (bits >> 31) & 0x7FFFFFFF  # the bits of negative numbers grow as the number falls: turn them round
     keys = bits.long().bitwise_left_shift_(32).add_(torch.arange(x.shape[-1]))
     keys.numpy().sort(axis=-1)
     return keys.bitwise_and_(0xFFFFFFFF)
+
+
+def sorted_values(x: Tensor) -> Tensor:
+    """x.sort(dim=-1).values: x (..., n) -> the k-th smallest for k = 0 .. n - 1, differentiable.
+
+    Without a gradient nobody asks where a value came from, and NumPy sorts values twice as fast as places. Zeros of
+    both signs are equal and may stand in any order.
+    """
+    if x.device.type != "cpu" or x.dtype != torch.float32:
+        return x.sort(dim=-1, stable=True).values
+    if x.requires_grad:
+        return x.gather(-1, ascending(x))
+    x = x.clone(memory_format=torch.contiguous_format)
+    x.numpy().sort(axis=-1)
+    return x

@@ -1,6 +1,7 @@
 """A mask kept as groups of pixels that look alike to it: the form that `model/grouped_attention.py` computes with.
 
 An optimisation only. What a mask says is `attention_masks.py`'s; here it is held so that no N x N tensor is needed.
+Cross-attention and attention in time use `dense()`: words and frames are few.
 """
 
 from collections import defaultdict
@@ -52,30 +53,33 @@ class AttentionMask:
 
     @cached_property
     def groups(self) -> list[list[Group]]:
-        """For each of the S sequences, its queries by membership and the keys open to each: no Q x X tensor is made.
+        """For each of S sequences with keys of their own, its queries by membership and the keys open to each.
 
-        Every query is in exactly one group. A group's keys reach beyond the group where regions overlap: overlaps are
-        not transitive.
+        No Q x X tensor is made. Every query is in exactly one group. A group's keys reach beyond the group where
+        regions overlap: overlaps are not transitive.
         """
         return [
             [
                 Group((queries == label).nonzero().squeeze(-1), self.open[label][keys].nonzero().squeeze(-1))
                 for label in queries.unique()
             ]
-            for queries, keys in zip(self.query_labels, self.key_labels.expand(len(self.query_labels), -1), strict=True)
+            for queries, keys in zip(self.query_labels, self.key_labels, strict=True)
         ]
 
     @cached_property
     def packs(self) -> list[Group]:
         """The groups of all sequences, those of one size together: indices (P, q) and (P, k) for P groups of a size.
 
-        Indices count through all sequences, query i of sequence s being s Q + i, and key j s X + j. Sequences with the
-        same keys count as one of S Q queries, so that pixels of one membership are one group in all frames.
+        Indices count through all sequences, query i of sequence s being s Q + i, and key j s X + j.
         """
-        query_labels = self.query_labels.reshape(len(self.key_labels), -1)
-        Q, X = query_labels.shape[1], self.key_labels.shape[1]
+        Q, X = self.query_labels.shape[1], self.key_labels.shape[1]
         sizes = defaultdict(list)
-        for s, groups in enumerate(AttentionMask(query_labels, self.key_labels, self.open).groups):
+        for s, groups in enumerate(self.groups):
             for group in groups:
                 sizes[len(group.queries), len(group.keys)].append((s * Q + group.queries, s * X + group.keys))
         return [Group(*map(torch.stack, zip(*groups, strict=True))) for groups in sizes.values()]
+
+    @cached_property
+    def places(self) -> Tensor:
+        """Where each of the S Q queries stands among those of the packs, one pack after the other: (S Q,)."""
+        return torch.cat([pack.queries.flatten() for pack in self.packs]).argsort()

@@ -12,14 +12,13 @@ import torch
 from torch import Tensor
 
 from adaptation.choices import AXES, MASK_CHOICES
-from adaptation.fast_sort import ascending  # x.argsort(dim=-1, stable=True), the same bits sooner
+from adaptation.fast_sort import ascending, sorted_values  # torch's argsort and sort, sooner
 
 
 def match_sorted(a_m: Tensor, a_u: Tensor) -> Tensor:
     """The k-th smallest of a_m becomes the k-th smallest of a_u, row by row, (..., n) and (..., n) -> (..., n)."""
-    place_m, place_u = ascending(a_m), ascending(a_u)  # where a_m, and where a_u, has its k-th smallest value
-    source = torch.empty_like(place_u).scatter_(-1, place_m, place_u)  # source[place_m[k]] = place_u[k]
-    return a_u.gather(-1, source)  # at place_m[k] now stands a_u[place_u[k]]
+    values = sorted_values(a_u)
+    return torch.empty_like(values).scatter_(-1, ascending(a_m), values)  # the k-th to where a_m has its k-th smallest
 
 
 def match_distribution(masked: Tensor, unmasked: Tensor, dim: int | tuple[int, ...], gradient: str = "exact") -> Tensor:
@@ -29,7 +28,7 @@ def match_distribution(masked: Tensor, unmasked: Tensor, dim: int | tuple[int, .
     dim: a dimension, or several that are ranked as one (`axis_dims`); equal values rank by position.
     gradient: `"exact"`, the true derivative: `unmasked` receives the gradient where its values went, `masked` none,
         since ranks are piecewise constant. `"straight-through"`, EFDM's own rule: `masked` receives it too.
-    Returns a permutation of `unmasked` along `dim`; if both inputs are the same, that very input bit for bit.
+    Returns a permutation of `unmasked` along `dim`; if both inputs are the same, that very input.
     """
     if masked.shape != unmasked.shape or masked.dtype != unmasked.dtype:
         raise ValueError(
@@ -43,7 +42,7 @@ def match_distribution(masked: Tensor, unmasked: Tensor, dim: int | tuple[int, .
     a_m, a_u = masked.movedim(dims, last), unmasked.movedim(dims, last)
     matched = match_sorted(a_m.flatten(-len(dims)), a_u.flatten(-len(dims)))  # (..., n), n values of one distribution
     matched = matched.unflatten(-1, a_u.shape[-len(dims) :]).movedim(last, dims)
-    if gradient == "straight-through":
+    if gradient == "straight-through" and masked.requires_grad:
         return matched - (masked.detach() - masked)  # subtracting +0 keeps every bit, the sign of -0 too
     return matched
 

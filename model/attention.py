@@ -6,6 +6,7 @@ Tokens are (B F, N, C) in space, N = h w cells of a frame, and (B N, F, C) in ti
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch.nn.functional as F
 from einops import rearrange, repeat
@@ -44,7 +45,7 @@ def fused_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
 
 
-def self_attention(q: Tensor, k: Tensor, v: Tensor, heads: int, mask: Tensor | None = None) -> Tensor:
+def self_attention(q: Tensor, k: Tensor, v: Tensor, heads: int, mask: Tensor | AttentionMask | None = None) -> Tensor:
     """A_u of tokens that look at each other, and A_m under a mask: every cell of a frame to every cell of that frame.
 
     q, k, v (B F, N, h d); mask bool (F, N, N), the same for every video and head, True = may attend. Returns as q.
@@ -52,6 +53,8 @@ def self_attention(q: Tensor, k: Tensor, v: Tensor, heads: int, mask: Tensor | N
 
     Two frames of 4 pixels are two sequences: each has a 4 x 4 mask, and a pixel weighs the 4 pixels of its own frame.
     """
+    if isinstance(mask, AttentionMask):
+        return grouped_attention(q, k, v, heads, mask)  # the same numbers without an N x N mask
     q, k, v = (rearrange(x, "s n (h d) -> s h n d", h=heads) for x in (q, k, v))
     if mask is not None:
         mask = repeat(mask, "f n m -> (b f) 1 n m", b=len(q) // len(mask))
@@ -104,28 +107,25 @@ class Attention(nn.Module):
 
         x (B F, N, C), in time (B N, F, C). context (B, L, D) for cross-attention, None for self-attention.
         mask (F, N, N) or (F, N, L), in time (N, F, F), the same for every video and head: a bool tensor, True = may
-        attend, or an AttentionMask, which is never made dense. normalize maps (A_m, A_u), which share q, k and v, to
-        the output used instead of A_m. edit changes the probabilities of cross-attention; then there is no mask.
+        attend, or for self-attention an AttentionMask, which is never made dense. normalize maps (A_m, A_u), which
+        share q, k and v, to the output used instead of A_m. edit changes the probabilities of cross-attention; then
+        there is no mask.
         Returns like x, after the output projection, before the residual.
         """
         source = x if context is None else context
         q, k, v = self.to_q(x), self.to_k(source), self.to_v(source)  # (B F, N, h d), and so k and v or (B, L, h d)
 
-        def attend(mask: Tensor | AttentionMask | None = None) -> Tensor:
-            if isinstance(mask, AttentionMask):
-                return grouped_attention(q, k, v, self.heads, mask)  # the same numbers without an N x N mask
-            attention = self_attention if context is None else cross_attention
-            return attention(q, k, v, self.heads, mask)
+        attend = partial(self_attention if context is None else cross_attention, q, k, v, self.heads)
 
         if edit is not None:
             A = edited_attention(q, k, v, self.heads, edit)
         elif mask is None:
             A = attend()
         elif normalize is None:
-            A = attend(mask)
+            A = attend(mask=mask)
         else:
             A_u = attend()  # sigma(Q K^T / sqrt(d)) V
-            A_m = attend(mask)  # sigma(Q K^T / sqrt(d) o M) V
+            A_m = attend(mask=mask)  # sigma(Q K^T / sqrt(d) o M) V
             A = normalize(A_m, A_u)
         return self.to_out[0](A)
 

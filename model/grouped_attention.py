@@ -14,10 +14,9 @@ from adaptation.grouped_mask import AttentionMask
 
 
 def grouped_attention(q: Tensor, k: Tensor, v: Tensor, heads: int, mask: AttentionMask) -> Tensor:
-    """A_m, as `self_attention` and `cross_attention` compute it under `mask.dense()`.
+    """A_m, as `self_attention` computes it under `mask.dense()`: q, k, v (B F, N, h d), returns as q.
 
-    q (B F, N, h d); k and v (B F, N, h d), or (B, L, h d) in cross-attention. Returns as q. Groups of one size, of all
-    frames, are one call.
+    Groups of one size, of all frames, are one call.
     """
     N, videos = q.shape[1], len(q) // len(mask.query_labels)
     q, k, v = (rearrange(x, "(b s) n c -> b (s n) c", b=videos) for x in (q, k, v))  # all a video's queries, its keys
@@ -30,6 +29,5 @@ def grouped_attention(q: Tensor, k: Tensor, v: Tensor, heads: int, mask: Attenti
         pieces.append(
             rearrange(F.scaled_dot_product_attention(q_g, k_g, v_g), "(b p) h n d -> b (p n) (h d)", b=videos)
         )
-    places = torch.cat([pack.queries.flatten() for pack in mask.packs])
-    A_m = torch.empty_like(q).index_copy(1, places, torch.cat(pieces, dim=1))  # back to where each query was
+    A_m = torch.cat(pieces, dim=1).index_select(1, mask.places)  # each query back where it was
     return rearrange(A_m, "b (s n) c -> (b s) n c", n=N)

@@ -36,7 +36,7 @@ def masking(control: Control | None, where: str, kind: str, h: int, w: int) -> M
     if control.normalizes(kind):
         normalize = partial(match_distribution, dim=axis_dims(control.axis), gradient=control.gradient)
     mask = control.mask(kind, h, w)
-    return Masking(mask.dense() if kind == "temporal" else mask, normalize)  # in time F x F is small
+    return Masking(mask if kind == "self" else mask.dense(), normalize)  # words and frames are few, cells are not
 
 
 class TransformerBlock(nn.Module):

@@ -25,7 +25,6 @@ from evaluation.figures.video import write_mp4
 from evaluation.walkthrough import pictures
 from evaluation.walkthrough.book import Book, Walk, last_call, rms, shape, table, variance, where
 from model.attention import cross_attention, self_attention
-from model.grouped_attention import grouped_attention
 from sampling.ddim import ddim_step, predict_clean
 from sampling.generate import Result, generate
 from sampling.guidance import classifier_free, score
@@ -136,8 +135,9 @@ def mask_normalization(walk: Walk, book: Book) -> dict[str, Matching]:
         source = text[0] if text else x
         q, k, v = attention.to_q(x), attention.to_k(source), attention.to_v(source)
 
-        A_u = (cross_attention if text else self_attention)(q, k, v, attention.heads)
-        A_m = grouped_attention(q, k, v, attention.heads, masking["mask"])
+        attend = cross_attention if text else self_attention
+        A_u = attend(q, k, v, attention.heads)
+        A_m = attend(q, k, v, attention.heads, masking["mask"])
         A_n = match_distribution(A_m, A_u, dim=axis_dims(walk.settings.axis))
 
         expected = attention.to_out[0](A_n if walk.control.normalizes(kind) else A_m)
@@ -147,11 +147,11 @@ def mask_normalization(walk: Walk, book: Book) -> dict[str, Matching]:
     each = "frame by frame" if walk.settings.axis == "joint" else "channel by channel in each frame"
     book.write(
         f"## Section 2.2: Mask Normalization\n\n"
-        f"A_u = softmax(Q K^T / sqrt(d)) V, {where(self_attention)} and {where(cross_attention)}; A_m is the "
-        f"same without what the mask closes, {where(grouped_attention)}. Q, K and V are those of a forward pass, in "
-        f"the first transformer of the second decoder block, where the paper's Figure 2 looks; both guidance halves "
-        f"make 2 F frames. {where(match_distribution)} puts, {each}, the k-th smallest value of A_u where A_m has its "
-        f"k-th smallest: the order is the mask's, the values are those without it."
+        f"A_u = softmax(Q K^T / sqrt(d)) V, {where(self_attention)} and {where(cross_attention)}; A_m is the same "
+        f"without what the mask closes. Q, K and V are those of a forward pass, in the first transformer of the second "
+        f"decoder block, where the paper's Figure 2 looks; both guidance halves make 2 F frames. "
+        f"{where(match_distribution)} puts, {each}, the k-th smallest value of A_u where A_m has its k-th smallest: the "
+        f"order is the mask's, the values are those without it."
     )
     book.write(table(*rows))
     caption = "Figure 3 of the paper: the share of values below each value. The matched output lies on A_u."

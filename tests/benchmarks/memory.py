@@ -131,7 +131,7 @@ def prepared_control(size: Size) -> AttentionControl:
     control = make_control(size, "cpu", normalize=True)
     h, w = size.height, size.width
     for _ in size.unet.block_out_channels:
-        _ = control.mask("self", h, w).packs, control.mask("cross", h, w).packs
+        _ = control.mask("self", h, w).places, control.mask("cross", h, w).dense()
         h, w = (h + 1) // 2, (w + 1) // 2
     return control
 

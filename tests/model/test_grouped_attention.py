@@ -1,4 +1,4 @@
-"""Masked attention by groups: equal to the dense mask, forward and backward, and never N x N."""
+"""Masked self-attention by groups: equal to the dense mask, forward and backward, and never N x N."""
 
 import pytest
 import torch
@@ -46,9 +46,9 @@ def controlled(regions, **settings):
     return AttentionControl(regions, words, **settings)
 
 
-def layer(kind, dtype=torch.float64, channels=6):
+def layer(dtype=torch.float64, channels=6):
     torch.manual_seed(0)
-    return Attention(channels, heads=2, head_dim=channels // 2, context_dim=5 if kind == "cross" else None).to(dtype)
+    return Attention(channels, heads=2, head_dim=channels // 2).to(dtype)
 
 
 def normalization(axis):
@@ -56,45 +56,38 @@ def normalization(axis):
 
 
 @pytest.mark.parametrize("videos", [1, 2])
-@pytest.mark.parametrize("kind", ["self", "cross"])
 @pytest.mark.parametrize("case", REGIONS)
-def test_equals_the_dense_mask_forward_and_backward(case, kind, videos):
+def test_equals_the_dense_mask_forward_and_backward(case, videos):
     regions = REGIONS[case]
     _, frames, h, w = regions.shape
-    mask, attention = controlled(regions).mask(kind, h, w), layer(kind)
+    mask, attention = controlled(regions).mask("self", h, w), layer()
     upstream, found = normal(videos * frames, h * w, 6, seed=2), []
     for form in (mask, mask.dense()):
         x = normal(videos * frames, h * w, 6).requires_grad_()
-        text = normal(videos, L, 5, seed=1).requires_grad_() if kind == "cross" else None
-        out = attention(x, text, form)
-        inputs = [x, *([text] if kind == "cross" else []), *attention.parameters()]
-        found.append([out.detach(), *torch.autograd.grad(out, inputs, upstream)])
+        out = attention(x, mask=form)
+        found.append([out.detach(), *torch.autograd.grad(out, [x, *attention.parameters()], upstream)])
     for grouped, dense in zip(*found, strict=True):
         torch.testing.assert_close(grouped, dense, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("axis", ["joint", "channel"])
-@pytest.mark.parametrize("kind", ["self", "cross"])
 @pytest.mark.parametrize("case", ["growing, odd sizes", "two overlap"])
-def test_equals_the_dense_mask_normalized(case, kind, axis):
+def test_equals_the_dense_mask_normalized(case, axis):
     """The unmasked output whose values are taken is the same, and rounding of 1e-16 swaps no ranks here."""
     regions = REGIONS[case]
     _, frames, h, w = regions.shape
-    mask, attention = controlled(regions).mask(kind, h, w), layer(kind)
-    x, text = normal(frames, h * w, 6), normal(1, L, 5, seed=1) if kind == "cross" else None
-    grouped, dense = (attention(x, text, form, normalization(axis)) for form in (mask, mask.dense()))
+    mask, attention, x = controlled(regions).mask("self", h, w), layer(), normal(frames, h * w, 6)
+    grouped, dense = (attention(x, None, form, normalization(axis)) for form in (mask, mask.dense()))
     torch.testing.assert_close(grouped, dense, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("kind", ["self", "cross"])
 @pytest.mark.parametrize("case", REGIONS)
-def test_equals_the_dense_mask_in_float32(case, kind):
+def test_equals_the_dense_mask_in_float32(case):
     regions = REGIONS[case]
     _, frames, h, w = regions.shape
-    mask, attention = controlled(regions).mask(kind, h, w), layer(kind, torch.float32)
+    mask, attention = controlled(regions).mask("self", h, w), layer(torch.float32)
     x = normal(frames, h * w, 6, dtype=torch.float32)
-    text = normal(1, L, 5, seed=1, dtype=torch.float32) if kind == "cross" else None
-    torch.testing.assert_close(attention(x, text, mask), attention(x, text, mask.dense()), rtol=0, atol=2e-5)
+    torch.testing.assert_close(attention(x, mask=mask), attention(x, mask=mask.dense()), rtol=0, atol=2e-5)
 
 
 def test_by_hand():
@@ -111,18 +104,16 @@ def test_by_hand():
 
 
 @pytest.mark.parametrize("axis", [None, "joint"])
-@pytest.mark.parametrize("kind", ["self", "cross"])
 @pytest.mark.parametrize("h, w", [(16, 24), (9, 15), (5, 8)])
-def test_no_result_is_larger_than_the_tokens(largest_tensor, h, w, kind, axis):
+def test_no_result_is_larger_than_the_tokens(largest_tensor, h, w, axis):
     """At any resolution nothing exceeds the B F N C numbers of x, with C = 2, forward and backward."""
     regions = boxes(3, h, w, [(1, h // 2, i, i + w // 2) for i in range(3)])
-    attention, x = layer(kind, torch.float32, channels=2), normal(6, h * w, 2, dtype=torch.float32).requires_grad_()
-    text = normal(2, L, 5, seed=1, dtype=torch.float32) if kind == "cross" else None
-    mask = controlled(regions).mask(kind, h, w)
+    attention, x = layer(torch.float32, channels=2), normal(6, h * w, 2, dtype=torch.float32).requires_grad_()
+    mask = controlled(regions).mask("self", h, w)
     numbers = []
     for form in (mask, mask.dense()):
         with largest_tensor() as mode:
-            attention(x, text, form, normalization(axis)).sum().backward()
+            attention(x, None, form, normalization(axis)).sum().backward()
         numbers.append(mode.numbers)
     assert numbers[0] == x.numel() < numbers[1]
 
@@ -141,6 +132,6 @@ def test_the_whole_unet_makes_no_dense_mask(largest_tensor, normalize):
     with largest_tensor() as mode:
         unet(z, 500, normal(2, L, 5, dtype=torch.float32), control).sum().backward()
     assert mode.numbers < (24 * 32) ** 2
-    masks = [control.mask(kind, h, w) for kind in ("self", "cross") for h, w in ((24, 32), (12, 16))]
+    masks = [control.mask("self", h, w) for h, w in ((24, 32), (12, 16))]
     assert all("packs" in vars(mask) for mask in masks)  # it was used
     assert not any("_dense" in vars(mask) for mask in masks)
