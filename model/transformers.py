@@ -16,6 +16,7 @@ from adaptation.trailblazer import TrailBlazerControl
 from model.attention import Attention, Edit, FeedForward, Normalize
 
 EPS = 1e-6  # of the GroupNorm at a transformer's entrance
+FEW = 64  # cells: up to here one masked attention is sooner done than an attention for each group of cells
 
 
 class Masking(NamedTuple):
@@ -36,7 +37,8 @@ def masking(control: Control | None, where: str, kind: str, h: int, w: int) -> M
     if control.normalizes(kind):
         normalize = partial(match_distribution, dim=axis_dims(control.axis), gradient=control.gradient)
     mask = control.mask(kind, h, w)
-    return Masking(mask if kind == "self" else mask.dense(), normalize)  # words and frames are few, cells are not
+    by_groups = kind == "self" and h * w > FEW  # words and frames are few, cells are not
+    return Masking(mask if by_groups else mask.dense(), normalize)
 
 
 class TransformerBlock(nn.Module):

@@ -2,12 +2,15 @@
 
 import pytest
 import torch
+from torch import Tensor
 
 from adaptation.attention_masks import AttentionControl
+from adaptation.grouped_mask import AttentionMask
 from adaptation.mask_normalization import axis_dims, match_distribution
 from model.attention import Attention
 from model.config import UNetConfig
 from model.grouped_attention import grouped_attention
+from model.transformers import masking
 from model.unet import UNet3D
 from tests.helpers import normal
 
@@ -135,3 +138,12 @@ def test_the_whole_unet_makes_no_dense_mask(largest_tensor, normalize):
     masks = [control.mask("self", h, w) for h, w in ((24, 32), (12, 16))]
     assert all("packs" in vars(mask) for mask in masks)  # it was used
     assert not any("_dense" in vars(mask) for mask in masks)
+
+
+@pytest.mark.parametrize(
+    "kind, w, form", [("self", 8, Tensor), ("self", 9, AttentionMask), ("cross", 9, Tensor), ("temporal", 9, Tensor)]
+)
+def test_few_cells_few_words_and_few_frames_are_masked_entry_by_entry(kind, w, form):
+    """A mask between cells is used by groups from 65 cells on."""
+    control = controlled(boxes(2, 8, w, [(1, 4, 1, 4)] * 2), where=("decoder", "temporal"))
+    assert isinstance(masking(control, "decoder", kind, 8, w).mask, form)
