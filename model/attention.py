@@ -115,7 +115,9 @@ class Attention(nn.Module):
         source = x if context is None else context
         q, k, v = self.to_q(x), self.to_k(source), self.to_v(source)  # (B F, N, h d), and so k and v or (B, L, h d)
 
-        attend = partial(self_attention if context is None else cross_attention, q, k, v, self.heads)
+        attend: Callable[..., Tensor] = partial(
+            self_attention if context is None else cross_attention, q, k, v, self.heads
+        )
 
         if edit is not None:
             A = edited_attention(q, k, v, self.heads, edit)

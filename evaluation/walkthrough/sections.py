@@ -150,8 +150,8 @@ def mask_normalization(walk: Walk, book: Book) -> dict[str, Matching]:
         f"A_u = softmax(Q K^T / sqrt(d)) V, {where(self_attention)} and {where(cross_attention)}; A_m is the same "
         f"without what the mask closes. Q, K and V are those of a forward pass, in the first transformer of the second "
         f"decoder block, where the paper's Figure 2 looks; both guidance halves make 2 F frames. "
-        f"{where(match_distribution)} puts, {each}, the k-th smallest value of A_u where A_m has its k-th smallest: the "
-        f"order is the mask's, the values are those without it."
+        f"{where(match_distribution)} puts, {each}, the k-th smallest value of A_u where A_m has its k-th smallest: "
+        f"the order is the mask's, the values are those without it."
     )
     book.write(table(*rows))
     caption = "Figure 3 of the paper: the share of values below each value. The matched output lies on A_u."
