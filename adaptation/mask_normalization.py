@@ -17,8 +17,12 @@ from adaptation.fast_sort import ascending, sorted_values  # torch's argsort and
 
 def match_sorted(a_m: Tensor, a_u: Tensor) -> Tensor:
     """The k-th smallest of a_m becomes the k-th smallest of a_u, row by row, (..., n) and (..., n) -> (..., n)."""
+    place_m = ascending(a_m)  # where a_m has its k-th smallest value
+    if a_u.requires_grad:  # then it counts where in a_u a value came from
+        source = torch.empty_like(place_m).scatter_(-1, place_m, ascending(a_u))
+        return a_u.gather(-1, source)
     values = sorted_values(a_u)
-    return torch.empty_like(values).scatter_(-1, ascending(a_m), values)  # the k-th to where a_m has its k-th smallest
+    return torch.empty_like(values).scatter_(-1, place_m, values)
 
 
 def match_distribution(masked: Tensor, unmasked: Tensor, dim: int | tuple[int, ...], gradient: str = "exact") -> Tensor:

@@ -115,9 +115,8 @@ class Attention(nn.Module):
         source = x if context is None else context
         q, k, v = self.to_q(x), self.to_k(source), self.to_v(source)  # (B F, N, h d), and so k and v or (B, L, h d)
 
-        attend: Callable[..., Tensor] = partial(
-            self_attention if context is None else cross_attention, q, k, v, self.heads
-        )
+        attention = self_attention if context is None else cross_attention
+        attend: Callable[..., Tensor] = partial(attention, q, k, v, self.heads)
 
         if edit is not None:
             A = edited_attention(q, k, v, self.heads, edit)
@@ -143,7 +142,7 @@ class GEGLU(nn.Module):
         """(..., C) -> (..., inner)."""
         halves = zip(self.proj.weight.chunk(2), self.proj.bias.chunk(2), strict=True)
         value, gate = (F.linear(x, weight, bias) for weight, bias in halves)  # each whole in memory, not interleaved
-        return value * F.gelu(gate)
+        return F.gelu(gate).mul_(value)  # in place: without a gradient one tensor less
 
 
 class FeedForward(nn.Module):

@@ -27,13 +27,13 @@ HALVES = 2  # of the guidance batch
 # Tensors of the U-Net's finest level, (2 F, C, h, w), alive at once. None: no gradient enters the network; "whole": one
 # through both halves; "half": one through one half at a time. Second: whether the layers' parts are checkpointed.
 UNET_TENSORS = {
-    ("whole", False): 700.7,
-    ("whole", True): 87.7,
-    ("half", False): 366.1,
-    ("half", True): 44.7,
-    ("none", False): 29.5,
+    ("whole", False): 685.3,
+    ("whole", True): 84.8,
+    ("half", False): 358.7,
+    ("half", True): 43.3,
+    ("none", False): 25.5,
 }
-SEQUENTIAL_TENSORS = 17.3  # in place of the last, one half after the other
+SEQUENTIAL_TENSORS = 14.1  # in place of the last, one half after the other
 VAE_TENSORS = 6.1  # of the decoder's finest level, (frames_per_chunk, C, 8 h, 8 w), while it decodes
 
 # Time, in forward passes of the guidance batch. From ratios measured at a quarter of Zeroscope's widths: a refinement

@@ -63,15 +63,15 @@ def test_the_footprint_is_that_of_the_networks(pipeline):
 
 def test_by_hand():
     """A tensor of the U-Net's finest level is 2 halves x 10 frames x 600 cells x 10 channels x 2 bytes = 240,000.
-    Plain sampling: 29.5 of them and 3000 bytes of weights. Decoding 4 frames: 6.1 x 4 x 600 x 64 x 2 = 1,873,920."""
-    assert estimate(preset("plain"), steered=False) == pytest.approx(29.5 * 240_000 + 3000, abs=1)
-    assert estimate(preset("plain"), steered=False, offload=True) == pytest.approx(29.5 * 240_000 + 2000, abs=1)
-    assert estimate() == pytest.approx(700.7 * 240_000 + 3000, abs=1)
-    assert estimate(checkpoint_activations=True) == pytest.approx(87.7 * 240_000 + 3000, abs=1)
+    Plain sampling: 25.5 of them and 3000 bytes of weights. Decoding 4 frames: 6.1 x 4 x 600 x 64 x 2 = 1,873,920."""
+    assert estimate(preset("plain"), steered=False) == pytest.approx(25.5 * 240_000 + 3000, abs=1)
+    assert estimate(preset("plain"), steered=False, offload=True) == pytest.approx(25.5 * 240_000 + 2000, abs=1)
+    assert estimate() == pytest.approx(685.3 * 240_000 + 3000, abs=1)
+    assert estimate(checkpoint_activations=True) == pytest.approx(84.8 * 240_000 + 3000, abs=1)
 
 
 def test_decoding_counts_where_it_needs_more():
-    """With 32 channels decoding 4 frames takes 6.1 x 4 x 600 x 64 x 32 x 2 = 59,965,440, more than 29.5 x 240,000."""
+    """With 32 channels decoding 4 frames takes 6.1 x 4 x 600 x 64 x 32 x 2 = 59,965,440, more than 25.5 x 240,000."""
     wide = replace(SMALL, vae=VAEConfig(block_out_channels=(32, 64, 128, 128)))
     for chunk, frames in ((4, 4), (20, 10)):  # no more than there are
         expected = 6.1 * frames * 600 * 64 * 32 * 2 + 3000
@@ -108,10 +108,10 @@ def test_each_switch_saves_memory():
 @pytest.mark.parametrize(
     ("frames", "height", "width", "gigabytes"),
     [
-        (24, 320, 576, (6.3, 11.4)),  # Zeroscope
-        (30, 256, 448, (5.7, 9.7)),  # zeroscope_v2_30x448x256
-        (24, 576, 1024, (12.0, 28.5)),  # zeroscope_v2_XL
-        (16, 256, 256, (4.3, 5.5)),  # text-to-video-ms-1.7b
+        (24, 320, 576, (5.9, 11.2)),  # Zeroscope
+        (30, 256, 448, (5.4, 9.5)),  # zeroscope_v2_30x448x256
+        (24, 576, 1024, (10.9, 27.7)),  # zeroscope_v2_XL
+        (16, 256, 256, (4.2, 5.4)),  # text-to-video-ms-1.7b
     ],
 )
 def test_the_checkpoints_of_the_hub_in_float16(frames, height, width, gigabytes):
@@ -146,7 +146,7 @@ def test_any_width_is_known(channels):
     wide = replace(UNET, block_out_channels=levels, attention_head_dim=channels // 5, cross_attention_dim=77)
     networks = replace(SMALL, unet=wide)
     assert networks.known
-    assert estimate(networks=networks) == pytest.approx(700.7 * 24_000 * channels + 3000, abs=1)
+    assert estimate(networks=networks) == pytest.approx(685.3 * 24_000 * channels + 3000, abs=1)
 
 
 @pytest.mark.parametrize("networks", OTHERS.values(), ids=OTHERS)
@@ -175,17 +175,17 @@ def test_what_fits_passes(pipeline):
 
 
 def test_a_refusal_names_what_fits(pipeline):
-    """A frame is 700.7 x 24,000 = 16,816,800 bytes: 100 MB hold 5 frames of 600 cells, or 10 of 356. Of 20 x 30 cells,
+    """A frame is 685.3 x 24,000 = 16,447,200 bytes: 100 MB hold 6 frames of 600 cells, or 10 of 364. Of 20 x 30 cells,
     7 tenths along each side leave 14 x 21 = 294, 8 tenths would be 16 x 24 = 384."""
     with pytest.raises(ValueError) as caught:
         check_memory(pipeline, plan_of(), 100_000_000)
     assert str(caught.value) == (
-        "10 frames of 240x160 need at least 0.2 GB, but the device has 0.1 GB; --frames 5 or --height 112 --width 168 "
+        "10 frames of 240x160 need at least 0.2 GB, but the device has 0.1 GB; --frames 6 or --height 112 --width 168 "
         "would fit, or try --checkpoint-activations, --sequential-guidance and --offload"
     )
-    for shape in ((4, 5, 20, 30), (4, 10, 14, 21)):
+    for shape in ((4, 6, 20, 30), (4, 10, 14, 21)):
         check_memory(pipeline, plan_of(shape), 100_000_000)
-    for shape in ((4, 6, 20, 30), (4, 10, 16, 24)):
+    for shape in ((4, 7, 20, 30), (4, 10, 16, 24)):
         with pytest.raises(ValueError, match="need at least"):
             check_memory(pipeline, plan_of(shape), 100_000_000)
 
@@ -228,24 +228,6 @@ def test_time_by_hand():
     for cheap in (replace(FULL, prior_gradient="tweedie"), replace(FULL, c_g=0.0)):
         assert estimate_time(cheap, Savings(True), steered=True) == 150
     assert estimate_time(FULL, Savings(True), steered=False) == 50
-
-
-@pytest.mark.parametrize(
-    ("gigabytes", "savings", "needed", "time"),
-    [
-        (80, Savings(), 65.7, 1.0),
-        (40, Savings(sequential_guidance=True), 36.1, 1.21),
-        (24, Savings(checkpoint_activations=True), 11.4, 1.30),
-        (16, Savings(checkpoint_activations=True), 11.4, 1.30),
-        (12, Savings(checkpoint_activations=True), 11.4, 1.30),
-        (8, Savings(True, True), 7.6, 1.52),
-        (7, Savings(True, True, offload=True), 6.8, 1.52),
-    ],
-)
-def test_zeroscope_on_any_card(gigabytes, savings, needed, time):
-    choice = choose_savings(ZEROSCOPE, [plan_of(NATIVE)], gigabytes * 10**9)
-    assert choice.savings == savings
-    assert (round(choice.bytes / 1e9, 1), round(choice.time, 2)) == (needed, time)
 
 
 @pytest.mark.parametrize("capacity", [4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 34, 35, 40, 48, 60, 62, 80])
