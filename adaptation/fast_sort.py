@@ -11,7 +11,7 @@ def ascending(x: Tensor) -> Tensor:
     the upper half of an integer that grows with it, and its place, which also breaks ties, the lower half.
     """
     x = x.detach()
-    if x.device.type != "cpu" or x.dtype != torch.float32:
+    if not _numpy_is_faster(x):
         return x.argsort(dim=-1, stable=True)
     bits = (x.contiguous() + 0.0).view(torch.int32)  # -0.0 becomes 0.0, its equal
     bits ^= (bits >> 31) & 0x7FFFFFFF  # the bits of negative numbers grow as the number falls: turn them round
@@ -26,8 +26,12 @@ def sorted_values(x: Tensor) -> Tensor:
     On a CPU NumPy sorts values twice as fast as places. Zeros of both signs are equal and may stand in any order.
     """
     x = x.detach()
-    if x.device.type != "cpu" or x.dtype != torch.float32:
-        return x.sort(dim=-1, stable=True).values
+    if not _numpy_is_faster(x):
+        return x.sort(dim=-1).values
     x = x.clone(memory_format=torch.contiguous_format)
     x.numpy().sort(axis=-1)
     return x
+
+
+def _numpy_is_faster(x: Tensor) -> bool:
+    return x.device.type == "cpu" and x.dtype == torch.float32
