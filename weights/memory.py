@@ -37,9 +37,9 @@ SEQUENTIAL_TENSORS = 14.1  # in place of the last, one half after the other
 VAE_TENSORS = 6.1  # of the decoder's finest level, (frames_per_chunk, C, 8 h, 8 w), while it decodes
 
 # Time, in forward passes of the guidance batch. From ratios measured at a quarter of Zeroscope's widths: a refinement
-# with eps held constant takes 0.41, one through the text half 0.73, a checkpointed one 1.36 of one through both halves.
-WITH_GRADIENT = {"whole": 1 / 0.41, "half": 0.73 / 0.41}
-RECOMPUTED = {"whole": 0.36 / 0.41, "half": 0.18 / 0.41}  # on top, checkpointed: a forward pass of what is kept
+# with eps held constant takes 0.41, one through the text half 0.72, a checkpointed one 1.33 of one through both halves.
+WITH_GRADIENT = {"whole": 1 / 0.41, "half": 0.72 / 0.41}
+RECOMPUTED = {"whole": 0.33 / 0.41, "half": 0.165 / 0.41}  # on top, checkpointed: a forward pass of what is kept
 APART = 0.04  # the guidance halves one after the other: what they share is computed twice, by counted operations
 FIRST_HALF_AGAIN = 0.5  # and with a gradient through both, the forward pass of one is
 
