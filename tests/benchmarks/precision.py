@@ -71,7 +71,8 @@ def cosine(a: Tensor, b: Tensor) -> float:
 
 def distance(a: Tensor, b: Tensor) -> float:
     """Relative L2 distance from b."""
-    return float((a.double() - b.double()).norm() / b.double().norm())
+    a, b = a.detach().double(), b.detach().double()
+    return float((a - b).norm() / b.norm())
 
 
 # ---- Parts -----------------------------------------------------------------------------------------------------------
