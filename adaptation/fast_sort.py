@@ -21,13 +21,15 @@ def ascending(x: Tensor) -> Tensor:
 
 
 def sorted_values(x: Tensor) -> Tensor:
-    """x.sort(dim=-1).values: x (..., n) -> the k-th smallest for k = 0 .. n - 1, without a gradient.
+    """x.sort(dim=-1, stable=True).values: x (..., n) -> the k-th smallest for k = 0 .. n - 1, without a gradient.
 
-    On a CPU NumPy sorts values twice as fast as places. Zeros of both signs are equal and may stand in any order.
+    On a CPU NumPy sorts values twice as fast as places.
     """
     x = x.detach()
     if not _numpy_is_faster(x):
-        return x.sort(dim=-1).values
+        return x.sort(dim=-1, stable=True).values
+    if not x.all():  # zeros of both signs are equal, and stay in their order
+        return x.gather(-1, ascending(x))
     x = x.clone(memory_format=torch.contiguous_format)
     x.numpy().sort(axis=-1)
     return x

@@ -32,7 +32,7 @@ def match_distribution(masked: Tensor, unmasked: Tensor, dim: int | tuple[int, .
     dim: a dimension, or several that are ranked as one (`axis_dims`); equal values rank by position.
     gradient: `"exact"`, the true derivative: `unmasked` receives the gradient where its values went, `masked` none,
         since ranks are piecewise constant. `"straight-through"`, EFDM's own rule: `masked` receives it too.
-    Returns a permutation of `unmasked` along `dim`; if both inputs are the same, that very input.
+    Returns a permutation of `unmasked` along `dim`; if both inputs are the same, that very input bit for bit.
     """
     if masked.shape != unmasked.shape or masked.dtype != unmasked.dtype:
         raise ValueError(
