@@ -29,11 +29,11 @@ def load_snapshot(path: Path) -> dict | None:
 
 
 def cosine_rate(step: int, steps: int, peak: float, warmup: int = 100) -> float:
-    """Linear warm-up, then half a cosine down to 2 % of the peak."""
+    """Linear warm-up, then half a cosine down to zero."""
     if step < warmup:
         return peak * (step + 1) / warmup
     progress = min(1.0, (step - warmup) / max(1, steps - warmup))
-    return peak * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress)))
+    return peak * 0.5 * (1 + math.cos(math.pi * progress))
 
 
 class Average(Generic[Network]):

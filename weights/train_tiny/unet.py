@@ -38,12 +38,13 @@ from weights.train_tiny.export import export, load_vae
 from weights.train_tiny.world import FRAMES, Scene, render, sample_pair, sample_scene
 
 FRESH = 3  # a video's latents are used about this many times before they leave the window
-WINDOW = 4096  # videos of a process that training draws from
+WINDOW = 2048  # videos of a process that training draws from
 SNR_CAP = 5.0  # loss weight min(SNR, cap) / SNR: easy low-noise steps count less
 OFFSET = (
     0.15  # noise shared by a channel's cells: else a background's mean shows at t = 999 and is not learnt from text
 )
-PAIRS = 0.25  # share of scenes with two subjects
+PAIRS = 0.15  # share of scenes with two subjects
+CLIPS = ((2, 0.2), (4, 0.25), (8, 0.55))  # a clip's frames, and their share of steps: short ones show more scenes
 DROP_TEXT = 0.1  # share of captions replaced by "", which classifier-free guidance needs
 
 
@@ -86,16 +87,19 @@ class Videos:
         self.kept: dict[int, tuple[Tensor, str]] = {}
 
     def batch(self, step: int, size: int, frames: int) -> tuple[Tensor, list[str]]:
-        """Random videos, F consecutive frames (B, 4, F, H, W), from the window that ends with this step's new ones."""
+        """Clips (B, 4, F, H, W) of `size` whole videos' worth of frames, from the window that ends with this step."""
         end = (step + 1) * size // FRESH + size
         rng = np.random.default_rng([self.seed, step])
-        indices = rng.integers(max(0, end - WINDOW), end, size)
-        self._encode(sorted(set(indices.tolist()) - self.kept.keys()))
+        lengths, shares = zip(*CLIPS, strict=True)
+        length = int(rng.choice(lengths, p=shares)) if frames == 0 else frames
+        stride = int(rng.integers(1, FRAMES // length + 1)) if length < FRAMES else 1
+        indices = rng.integers(max(0, end - WINDOW), end, size * FRAMES // length)
+        self._encode(sorted(set(range(max(0, end - WINDOW), end)) - self.kept.keys()))
         for old in [i for i in self.kept if i < end - WINDOW]:
             del self.kept[old]
         latents, captions = zip(*(self.kept[i] for i in indices.tolist()), strict=True)
-        first = rng.integers(0, FRAMES - frames + 1)
-        return torch.stack(latents)[:, :, first : first + frames].float(), list(captions)
+        first = rng.integers(0, FRAMES - (length - 1) * stride)
+        return torch.stack(latents)[:, :, first : first + (length - 1) * stride + 1 : stride].float(), list(captions)
 
     @torch.no_grad()
     def _encode(self, indices: list[int]) -> None:
@@ -152,7 +156,7 @@ class Training:
         loss.backward()
         average_gradients(self.model)
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        self.optimizer.param_groups[0]["lr"] = cosine_rate(self.step, self.args.steps, self.args.rate, warmup=200)
+        self.optimizer.param_groups[0]["lr"] = cosine_rate(self.step, self.args.steps, self.args.rate, warmup=100)
         self.optimizer.step()
         self.average.update(self.model, self.step)
         self.step += 1
@@ -173,7 +177,7 @@ def main() -> None:
     args = build_parser().parse_args()
     torch.set_num_threads(1)
     rank = join_processes()
-    if rank == 0:
+    if rank == 0 and not (args.out / "tokenizer").exists():  # one copied there from a warm start stays
         tokenizer.write(args.out / "tokenizer")
     if dist.is_initialized():
         dist.barrier()
@@ -188,7 +192,7 @@ def main() -> None:
         if rank == 0 and (step + 1) % 50 == 0:
             pace = (time.time() - began) / (step + 1 - first)
             print(f"step {step + 1}  loss {shown:.4f}  {pace:.2f} s/step", flush=True)
-        if rank == 0 and ((step + 1) % 200 == 0 or step + 1 == args.steps):
+        if rank == 0 and ((step + 1) % 100 == 0 or step + 1 == args.steps):
             training.save(shown)
     if rank == 0:
         export(args.out, args.out)
@@ -203,7 +207,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--steps", type=int, default=20000)
     parser.add_argument("--batch", type=int, default=8, help="videos a step and process")
-    parser.add_argument("--frames", type=int, default=FRAMES, help="fewer train faster on more scenes, to begin with")
+    parser.add_argument("--frames", type=int, default=0, help="0: clips of several lengths")
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--decay", type=float, default=0.99, help="of the averaged weights, which are exported")
     parser.add_argument("--seed", type=int, default=0)

@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 FRAMES, HEIGHT, WIDTH = 8, 96, 128
+SIZES = HEIGHT / 5, HEIGHT / 2  # of a subject's side, in pixels
+GROWS = 0.35  # share of the moving subjects whose size changes on the way
 
 COLORS = {  # of subjects, RGB in [0, 1]
     "red": (0.86, 0.12, 0.12),
@@ -33,6 +35,7 @@ VERBS = {  # by kind of motion
     "slow": ("drifting", "moving slowly"),
     "fast": ("flying", "racing"),
     "bouncing": ("bouncing", "jumping"),
+    "zigzag": ("flying", "racing"),
     "any": ("moving", "gliding"),
 }
 PATTERNS = (
@@ -46,7 +49,7 @@ PATTERNS = (
 
 @dataclass(frozen=True)
 class Scene:
-    """One video. `centers` (F, 2) are x, y in pixels, `size` is the subject's side in pixels.
+    """One video. `centers` (F, 2) are x, y in pixels, `size` (F,) is the subject's side in pixels.
 
     `other` is a second subject: of it only colour, shape, centres and size count.
     """
@@ -56,7 +59,7 @@ class Scene:
     background: str
     motion: str
     centers: np.ndarray
-    size: float
+    size: np.ndarray
     texture_seed: int
     wording: tuple[int, int]  # which pattern, which verb
     other: Scene | None = None
@@ -83,7 +86,7 @@ class Scene:
     @property
     def boxes(self) -> np.ndarray:
         """(F, 4) relative x1 y1 x2 y2 of the subject's extent, clipped to the frame."""
-        half = self.size / 2
+        half = self.size / 2  # (F,)
         x, y = self.centers.T
         edges = np.stack([(x - half) / WIDTH, (y - half) / HEIGHT, (x + half) / WIDTH, (y + half) / HEIGHT], axis=-1)
         return edges.clip(0, 1)
@@ -111,47 +114,61 @@ def sample_pair(rng: np.random.Generator, frames: int = FRAMES) -> Scene:
     """One random scene with two subjects of one size that differ in colour and shape and never touch."""
     while True:
         scene, other = sample_scene(rng, frames), sample_scene(rng, frames)
-        half = scene.size / 2
+        half = scene.size[:, None] / 2
         other = replace(other, size=scene.size, centers=other.centers.clip(half, np.array([WIDTH, HEIGHT]) - half))
-        apart = np.abs(scene.centers - other.centers).max(axis=1).min() >= scene.size
+        apart = (np.abs(scene.centers - other.centers).max(axis=1) >= scene.size).all()
         differ = scene.color != other.color and scene.shape != other.shape
-        if apart and differ and scene.size <= HEIGHT / 3 and not held_out(other.color, other.shape, scene.background):
+        known = not held_out(other.color, other.shape, scene.background)
+        if apart and differ and known and scene.size.max() <= HEIGHT / 3:
             return replace(scene, other=other)
 
 
 def _any_scene(rng: np.random.Generator, frames: int) -> Scene:
-    motion = rng.choice(["still", "slow", "fast", "bouncing"], p=[0.15, 0.3, 0.35, 0.2])
-    size = rng.uniform(HEIGHT / 4, HEIGHT / 2)
+    motion = rng.choice(["still", "slow", "fast", "bouncing", "zigzag"], p=[0.15, 0.25, 0.25, 0.15, 0.2])
+    way = travelled(rng, str(motion), frames)
+    first = last = rng.uniform(*SIZES)
+    if motion != "still" and rng.random() < GROWS:
+        last = rng.uniform(*SIZES)
+    size = first + (last - first) * way
     return Scene(
         color=str(rng.choice(list(COLORS))),
         shape=str(rng.choice(SHAPES)),
         background=str(rng.choice(list(BACKGROUNDS))),
         motion=str(motion),
-        centers=sample_path(rng, str(motion), size, frames),
-        size=float(size),
+        centers=sample_path(rng, str(motion), size, way),
+        size=size,
         texture_seed=int(rng.integers(2**31)),
         wording=(int(rng.integers(len(PATTERNS))), int(rng.integers(4))),
     )
 
 
-def sample_path(rng: np.random.Generator, motion: str, size: float, frames: int) -> np.ndarray:
+def travelled(rng: np.random.Generator, motion: str, frames: int) -> np.ndarray:
+    """How far along its way the subject is in each frame, from 0 to 1 (F,): steadily, or there and back (zigzag)."""
+    if motion != "zigzag":
+        return np.linspace(0, 1, frames)
+    turns = int(rng.integers(2, 7))  # keyframes, at each of which the subject is at one end of its way
+    return np.interp(np.arange(frames), np.linspace(0, frames - 1, turns), np.arange(turns) % 2)
+
+
+def sample_path(rng: np.random.Generator, motion: str, size: np.ndarray, way: np.ndarray) -> np.ndarray:
     """Centres (F, 2) that keep the subject inside the frame: straight, curved, or reflected at the walls."""
-    low = np.array([size / 2, size / 2])
-    high = np.array([WIDTH - size / 2, HEIGHT - size / 2])
-    start = rng.uniform(low, high)
+    low = np.stack([size / 2, size / 2], axis=-1)  # (F, 2)
+    high = np.array([WIDTH, HEIGHT]) - low
+    start = rng.uniform(low[0], high[0])
     if motion == "still":
-        return np.repeat(start[None], frames, axis=0)
-    time = np.linspace(0, 1, frames)[:, None]
+        return np.repeat(start[None], len(way), axis=0)
+    time = way[:, None]
     if motion == "bouncing":
         angle, speed = rng.uniform(0, 2 * np.pi), rng.uniform(8, 16)  # pixels a frame
-        free = start + time * (frames - 1) * speed * np.array([np.cos(angle), np.sin(angle)])
+        free = start + time * (len(way) - 1) * speed * np.array([np.cos(angle), np.sin(angle)])
         span = high - low
         folded = np.mod(free - low, 2 * span)
         return low + np.minimum(folded, 2 * span - folded)
-    end = rng.uniform(low, high)
+    far = way.argmax()
+    end = rng.uniform(low[far], high[far])
     if motion == "slow":
         end = start + (end - start) * rng.uniform(0.2, 0.5)
-    bend = (start + end) / 2 + rng.choice([0.0, 1.0]) * rng.uniform(-0.5, 0.5, 2) * (high - low)
+    bend = (start + end) / 2 + rng.choice([0.0, 1.0]) * rng.uniform(-0.5, 0.5, 2) * (high - low).min(axis=0)
     path = (1 - time) ** 2 * start + 2 * time * (1 - time) * bend + time**2 * end  # quadratic Bezier
     return path.clip(low, high)
 
@@ -166,8 +183,9 @@ def render(scene: Scene) -> np.ndarray:
         light = rng.uniform(0.85, 1.0), rng.uniform(0.06, 0.14)  # brightness and strength, from the upper left
         color = np.array(COLORS[subject.color], np.float32)
         for i, (cx, cy) in enumerate(subject.centers.astype(np.float32)):
-            u, v = (x - cx) / (subject.size / 2), (y - cy) / (subject.size / 2)
-            cover = (0.5 - distance(subject.shape, u, v) * (subject.size / 2)).clip(0, 1)[..., None]
+            half = np.float32(subject.size[i] / 2)
+            u, v = (x - cx) / half, (y - cy) / half
+            cover = (0.5 - distance(subject.shape, u, v) * half).clip(0, 1)[..., None]
             shade = (light[0] - light[1] * (u + v) / 2).clip(0.7, 1.1)[..., None]
             frames[i] = frames[i] * (1 - cover) + color * shade * cover
     return (frames.clip(0, 1) * 255 + 0.5).astype(np.uint8)
