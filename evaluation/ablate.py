@@ -3,7 +3,8 @@
 Every method makes the same videos: random box tracks, held-out prompts, the same noise; subjects are found by colour.
 What is under OUT/runs already is not made again, so an interrupted run goes on where it stopped (after a change of the
 code, delete that folder). `--sweep c_g=5,20 frozen_steps=4,8` tries each combination over one method. `--base paper`
-gives all rows the values of the method `paper` where they else have the checkpoint's. Needs scipy.
+gives all rows the values of the method `paper` where they else have the checkpoint's. `--oracle` adds the ceiling:
+pictures by the world's own renderer of each subject in its boxes, seen by the same detector. Needs scipy.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from tqdm import tqdm
 from ending import exit_code
 from evaluation.asked import read_savings
 from evaluation.benchmarks.items import make_items, name_items, with_noise
+from evaluation.benchmarks.oracle import oracle_video
 from evaluation.benchmarks.tracks import SPLITS
 from evaluation.extractors.stand_ins import ColourDetector, see
 from evaluation.options import count, form, memory, noise, shard
@@ -71,11 +73,17 @@ def ablate(arguments: argparse.Namespace) -> None:
     economy = fit_rows(pipeline, check_plans(pipeline, mine, rows), read_savings(arguments), arguments.memory)
     store, suite = Store(arguments.out / "runs"), Suite(ColourDetector())
     extractors = suite.describe()
+    oracle = replace(next(iter(rows.values())), model="the renderer") if arguments.oracle else None
     store.save_rows(rows)  # the items are those of this command alone; other lists may share the folder
 
     for item, row in tqdm(list(product(mine, rows.values())), unit="video", disable=None):
         economy = within_memory(economy, pipeline, partial(make_video, store, pipeline, item, row))
         measure_video(store, suite, item, row)
+    if oracle:
+        rows["oracle"] = oracle
+        for item in mine:
+            store.write_record(item, oracle, oracle_video(item), {"failure": None, "tau": None, "latent_std": None})
+            measure_video(store, suite, item, oracle)
     if workers > 1:
         print("this shard is done; when all are, the same command without --shard makes the table")
         return
@@ -179,6 +187,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add("--base", choices=("checkpoint", "paper"), default="checkpoint", help="whose values rows have (%(default)s)")
     add("--set", nargs="+", type=_setting, metavar="NAME=V", help="settings in place of the base's (none)")
+    add("--oracle", action="store_true", help="a last row: the world's own pictures of the subject in its boxes")
     add("--first", default=0, type=int, metavar="N", help="number of the first track (0)")
     add("--split", nargs="+", choices=SPLITS, default=SPLITS, help="boxes that stay, or that move (both)")
     add("--shard", type=shard, metavar="I/N", help="every N-th item only (all); under torchrun it is known")

@@ -255,3 +255,13 @@ def test_each_worker_of_a_machine_has_its_own_gpu(loaded, monkeypatch):
     monkeypatch.setenv("LOCAL_RANK", "3")
     assert ablate.main([*SMALL, "--device", "cuda"]) == 0
     assert asked == [("tiny", "cuda:3")]
+
+
+def test_the_oracle_is_the_last_row(loaded):
+    assert ablate.main([*SMALL, "--oracle"]) == 0
+    assert len(videos()) == 2 * 2 * 3  # tracks, splits, rows
+    assert loaded.unet.calls == 8 * 2  # none for the oracle
+    text = Path("results/tiny-methods.md").read_text()
+    assert "| oracle | " in text
+    assert "| oracle minus mask | " in text
+    assert "weights the renderer" in text
