@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 from scipy import ndimage
 
-from weights.train_tiny.world import BACKGROUNDS, COLORS, SHAPES, distance
+from weights.train_tiny.world import BACKGROUNDS, COLORS, PATCHES, SHAPES, distance
 
 MIN_AREA = 60  # pixels; the smallest subject, a diamond of 24 pixels, has 288
 
@@ -19,9 +20,10 @@ def _anchors() -> tuple[np.ndarray, np.ndarray]:
         for shade in (0.8, 0.9, 1.0):
             points.append(np.array(color) * shade)
             classes.append(i)
-    for i, (top, bottom) in enumerate(BACKGROUNDS.values()):
-        for fall in (0.0, 0.5, 1.0):
-            points.append(np.array(top) * (1 - fall) + np.array(bottom) * fall)
+    for i, (top, bottom, patches) in enumerate(BACKGROUNDS.values()):
+        for fall, cover in product((0.0, 0.5, 1.0), (0.0, PATCHES / 2, PATCHES)):
+            shading = np.array(top) * (1 - fall) + np.array(bottom) * fall
+            points.append(shading * (1 - cover) + np.array(patches) * cover)
             classes.append(len(COLORS) + i)
     return np.array(points, np.float32), np.array(classes)
 

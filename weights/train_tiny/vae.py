@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from model.config import VAEConfig
 from model.layers import Downsample, ResnetBlock, Upsample
 from model.vae import AutoencoderKL, FrameAttention
+from weights.load import load_pipeline
 from weights.train_tiny.common import (
     Average,
     average_gradients,
@@ -112,6 +113,7 @@ def main() -> None:
     """Train from the last snapshot to `--steps`, then export the averaged weights."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder for the snapshot and, at the end, vae/")
+    parser.add_argument("--warm-start", metavar="MODEL", help="a checkpoint whose autoencoder to begin with, as tiny")
     parser.add_argument("--steps", type=int, default=2400)
     parser.add_argument("--batch", type=int, default=8, help="frames a step and process")
     parser.add_argument("--rate", type=float, default=1.5e-3)
@@ -121,7 +123,10 @@ def main() -> None:
     rank = join_processes()
     torch.manual_seed(args.seed)
     vae = AutoencoderKL(VAEConfig.from_dict(CONFIG | {"scaling_factor": 1.0}))
-    start_as_identity(vae)
+    if args.warm_start:
+        vae.load_state_dict(load_pipeline(args.warm_start).vae.state_dict())
+    else:
+        start_as_identity(vae)
     vae.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's own types lack this form
     average = Average(vae, 0.99)
     optimizer = torch.optim.Adam(vae.parameters(), lr=args.rate, betas=(0.9, 0.99))

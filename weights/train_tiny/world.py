@@ -22,13 +22,15 @@ COLORS = {  # of subjects, RGB in [0, 1]
     "pink": (1.00, 0.35, 0.75),
     "purple": (0.48, 0.10, 0.70),
 }
-BACKGROUNDS = {  # top and bottom colour of the vertical shading
-    "sky": ((0.35, 0.62, 0.92), (0.58, 0.78, 0.95)),
-    "grass": ((0.30, 0.55, 0.22), (0.18, 0.42, 0.12)),
-    "sand": ((0.76, 0.66, 0.48), (0.66, 0.55, 0.38)),
-    "ocean": ((0.05, 0.36, 0.45), (0.02, 0.24, 0.34)),
-    "night": ((0.03, 0.03, 0.10), (0.07, 0.08, 0.20)),
+BACKGROUNDS = {  # top and bottom colour of the vertical shading, and the colour of the patches on it
+    "sky": ((0.35, 0.62, 0.92), (0.58, 0.78, 0.95), (0.16, 0.40, 0.82)),
+    "grass": ((0.30, 0.55, 0.22), (0.18, 0.42, 0.12), (0.07, 0.22, 0.05)),
+    "sand": ((0.76, 0.66, 0.48), (0.66, 0.55, 0.38), (0.48, 0.37, 0.22)),
+    "ocean": ((0.05, 0.36, 0.45), (0.02, 0.24, 0.34), (0.12, 0.55, 0.62)),
+    "night": ((0.03, 0.03, 0.10), (0.07, 0.08, 0.20), (0.20, 0.22, 0.46)),
 }
+PATCHES = 0.75  # the most that a patch covers of the shading
+WAVES = (20, 44)  # lengths in pixels of the plane waves whose sum says where patches lie
 SHAPES = ("ball", "box", "cross", "triangle", "diamond", "ring")
 VERBS = {  # by kind of motion
     "still": ("resting", "standing still"),
@@ -192,8 +194,8 @@ def render(scene: Scene) -> np.ndarray:
 
 
 def _background(name: str, frames: int, x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """(F, H, W, 3): vertical shading with a light texture; only the ocean's waves move."""
-    top, bottom = (np.array(c, np.float32) for c in BACKGROUNDS[name])
+    """(F, H, W, 3): vertical shading with patches, which stay, and a light texture; only the ocean's waves move."""
+    top, bottom, patches = (np.array(c, np.float32) for c in BACKGROUNDS[name])
     fall = (y / HEIGHT)[..., None]
     base = (top * (1 - fall) + bottom * fall) * np.float32(rng.uniform(0.92, 1.08))
     phase, slant = rng.uniform(0, 2 * np.pi), rng.uniform(-0.3, 0.3)
@@ -209,7 +211,21 @@ def _background(name: str, frames: int, x: np.ndarray, y: np.ndarray, rng: np.ra
             texture[i] = 0.035 * np.sin(y / 3.5 + 1.5 * np.sin(x / 20 + phase) + 0.6 * i)
         else:
             texture[i] = 0.02 * np.sin(x / 31 + phase)
-    return base[None] + texture[..., None]
+    cover = _patches(x, y, rng)[..., None]
+    return (base * (1 - cover) + patches * cover)[None] + texture[..., None]
+
+
+def _patches(x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """How much of each pixel a patch covers (H, W).
+
+    They are about as large as a subject: a box that moves over a bare background must not look the same everywhere, or
+    the temporal prior would find nothing more consistent than a box without its subject.
+    """
+    height = np.zeros_like(x)
+    for _ in range(4):
+        angle, length, phase = rng.uniform(0, 2 * np.pi), rng.uniform(*WAVES), rng.uniform(0, 2 * np.pi)
+        height += np.sin(2 * np.pi * (x * np.cos(angle) + y * np.sin(angle)) / length + phase)
+    return (PATCHES / (1 + np.exp(-4 * height))).astype(np.float32)
 
 
 def distance(shape: str, u: np.ndarray, v: np.ndarray) -> np.ndarray:
