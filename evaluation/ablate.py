@@ -3,8 +3,9 @@
 Every method makes the same videos: random box tracks, held-out prompts, the same noise; subjects are found by colour.
 What is under OUT/runs already is not made again, so an interrupted run goes on where it stopped (after a change of the
 code, delete that folder). `--sweep c_g=5,20 frozen_steps=4,8` tries each combination over one method. `--base paper`
-gives all rows the values of the method `paper` where they else have the checkpoint's. `--oracle` adds the ceiling:
-pictures by the world's own renderer of each subject in its boxes, seen by the same detector. Needs scipy.
+gives all rows the values of the method `paper` where they else have the checkpoint's. `--oracle` adds two
+rows by the world's own renderer, seen by the same detector: each subject in its boxes, the ceiling, and the background
+without it; their tau, of the encoded videos, says what the temporal prior prefers. Needs scipy.
 """
 
 from __future__ import annotations
@@ -23,12 +24,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from einops import rearrange
 from tqdm import tqdm
 
+from adaptation.temporal_prior import temporal_consistency
 from ending import exit_code
 from evaluation.asked import read_savings
-from evaluation.benchmarks.items import make_items, name_items, with_noise
-from evaluation.benchmarks.oracle import oracle_video
+from evaluation.benchmarks.items import Item, make_items, name_items, with_noise
+from evaluation.benchmarks.oracle import bare_video, oracle_video
 from evaluation.benchmarks.tracks import SPLITS
 from evaluation.extractors.stand_ins import ColourDetector, see
 from evaluation.options import count, form, memory, noise, shard
@@ -43,6 +46,7 @@ from weights.load import Pipeline, load_pipeline
 from weights.savings import within_memory
 
 ABLATION_FIGURES = ("coverage", "miou_covered", "miou_all", "tau", "latent_std")
+RENDERED = {"oracle": oracle_video, "bare": bare_video}
 Sweep = tuple[str, list[Any]]  # a field of SamplingSettings and its values
 
 
@@ -73,17 +77,16 @@ def ablate(arguments: argparse.Namespace) -> None:
     economy = fit_rows(pipeline, check_plans(pipeline, mine, rows), read_savings(arguments), arguments.memory)
     store, suite = Store(arguments.out / "runs"), Suite(ColourDetector())
     extractors = suite.describe()
-    oracle = replace(next(iter(rows.values())), model="the renderer") if arguments.oracle else None
     store.save_rows(rows)  # the items are those of this command alone; other lists may share the folder
 
     for item, row in tqdm(list(product(mine, rows.values())), unit="video", disable=None):
         economy = within_memory(economy, pipeline, partial(make_video, store, pipeline, item, row))
         measure_video(store, suite, item, row)
-    if oracle:
-        rows["oracle"] = oracle
+    for name, renderer in RENDERED.items() if arguments.oracle else ():
+        rows[name] = replace(next(iter(rows.values())), model=f"the renderer, {name}")
         for item in mine:
-            store.write_record(item, oracle, oracle_video(item), {"failure": None, "tau": None, "latent_std": None})
-            measure_video(store, suite, item, oracle)
+            write_rendered(store, pipeline, item, rows[name], renderer(item))
+            measure_video(store, suite, item, rows[name])
     if workers > 1:
         print("this shard is done; when all are, the same command without --shard makes the table")
         return
@@ -95,6 +98,15 @@ def ablate(arguments: argparse.Namespace) -> None:
     text = "\n".join(parts)
     print(text)
     write_bytes(arguments.out / table_name(arguments), text.encode())
+
+
+def write_rendered(store: Store, pipeline: Pipeline, item: Item, row: Row, frames: np.ndarray) -> None:
+    """Keep a rendered video (F, H, W, 3) as if it were the row's; tau and spread are of its latents."""
+    pixels = rearrange(torch.from_numpy(frames).float() / 127.5 - 1, "f h w c -> 1 c f h w")
+    with torch.no_grad():
+        z0 = pipeline.vae.encode(pixels.to(next(pipeline.unet.parameters()))).float()
+    tau = temporal_consistency(z0, item.trajectory.boxes)
+    store.write_record(item, row, frames, {"failure": None, "tau": tau.item(), "latent_std": z0.std().item()})
 
 
 # ---- Which videos --------------------------------------------------------------------------------------------------
@@ -187,7 +199,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add("--base", choices=("checkpoint", "paper"), default="checkpoint", help="whose values rows have (%(default)s)")
     add("--set", nargs="+", type=_setting, metavar="NAME=V", help="settings in place of the base's (none)")
-    add("--oracle", action="store_true", help="a last row: the world's own pictures of the subject in its boxes")
+    add("--oracle", action="store_true", help="two last rows: the world's own pictures, with and without subject")
     add("--first", default=0, type=int, metavar="N", help="number of the first track (0)")
     add("--split", nargs="+", choices=SPLITS, default=SPLITS, help="boxes that stay, or that move (both)")
     add("--shard", type=shard, metavar="I/N", help="every N-th item only (all); under torchrun it is known")

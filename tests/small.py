@@ -40,6 +40,9 @@ class UNet(nn.Module):
 class VAE(nn.Module):
     config = SimpleNamespace(downscale=8)
 
+    def encode(self, pixels):
+        return nn.functional.avg_pool3d(pixels, (1, 8, 8))
+
     def decode(self, latents, frames_per_chunk):
         return nn.functional.interpolate(latents[:, :3].tanh(), scale_factor=(1, 8, 8))
 

@@ -1,4 +1,4 @@
-"""The ceiling of the tiny world's tables: videos in which the subject follows its boxes as well as this world can."""
+"""Bounds for the tiny world's tables: what the world's own renderer shows, with each subject in its boxes or none."""
 
 from dataclasses import replace
 
@@ -18,6 +18,12 @@ def oracle_video(item: Item) -> np.ndarray:
     if len(scenes) > 2:
         raise ValueError(f"item {item.id} has {len(scenes)} subjects, and the tiny world at most 2")
     return render(scenes[0] if len(scenes) == 1 else replace(scenes[0], other=scenes[1]))
+
+
+def bare_video(item: Item) -> np.ndarray:
+    """The same background without a subject, uint8 (F, H, W, 3): what a box that holds nothing shows."""
+    scene = _scene(item, item.subjects[0], item.boxes[0])
+    return render(replace(scene, centers=np.full_like(scene.centers, -10 * WIDTH)))
 
 
 def _scene(item: Item, subject: str, track: tuple[tuple[float, ...] | None, ...]) -> Scene:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -257,11 +258,12 @@ def test_each_worker_of_a_machine_has_its_own_gpu(loaded, monkeypatch):
     assert asked == [("tiny", "cuda:3")]
 
 
-def test_the_oracle_is_the_last_row(loaded):
+def test_the_renderers_rows_are_the_last(loaded):
     assert ablate.main([*SMALL, "--oracle"]) == 0
-    assert len(videos()) == 2 * 2 * 3  # tracks, splits, rows
-    assert loaded.unet.calls == 8 * 2  # none for the oracle
+    assert len(videos()) == 2 * 2 * 4  # tracks, splits, rows
+    assert loaded.unet.calls == 8 * 2  # none for the renderer
     text = Path("results/tiny-methods.md").read_text()
-    assert "| oracle | " in text
-    assert "| oracle minus mask | " in text
-    assert "weights the renderer" in text
+    assert re.findall(r"^\| (\S+) \| 100", text, re.M)[-1:] == ["oracle"]
+    assert re.search(r"^\| bare \| 0\.0 .*\| -?[01]\.\d{3} \[", text, re.M)  # no subject found; its latents have a tau
+    assert "| bare minus oracle | " in text
+    assert "- bare: weights the renderer" in text

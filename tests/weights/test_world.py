@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -8,12 +10,14 @@ from weights.train_tiny.world import (
     FRAMES,
     HEIGHT,
     SHAPES,
+    SIZES,
     WIDTH,
     held_out,
     render,
     sample_pair,
     sample_path,
     sample_scene,
+    travelled,
 )
 
 
@@ -44,14 +48,49 @@ def test_held_out_combinations_are_a_ninth_and_cover_everything():
     assert all(held_out(s.color, s.shape, s.background) for s in scenes(20, held=True))
 
 
-@pytest.mark.parametrize("motion", ["still", "slow", "fast", "bouncing"])
+@pytest.mark.parametrize("motion", ["still", "slow", "fast", "bouncing", "zigzag"])
 def test_paths_keep_the_subject_inside(motion):
     for seed in range(30):
-        path = sample_path(np.random.default_rng(seed), motion, 40.0, FRAMES)
+        rng = np.random.default_rng(seed)
+        way = travelled(rng, motion, FRAMES)
+        size = np.full(FRAMES, 40.0) if motion == "still" else 20 + 20 * way  # (F,), in pixels
+        path = sample_path(rng, motion, size, way)
         assert path.shape == (FRAMES, 2)
-        assert (path >= 20 - 1e-9).all()
-        assert (path <= [WIDTH - 20 + 1e-9, HEIGHT - 20 + 1e-9]).all()
+        assert (path >= size[:, None] / 2 - 1e-9).all()
+        assert (path <= np.array([WIDTH, HEIGHT]) - size[:, None] / 2 + 1e-9).all()
         assert (np.ptp(path, axis=0).max() == 0) == (motion == "still")
+
+
+def test_a_zigzag_comes_back():
+    """Two to six keyframes at equal distances, by turns at 0 and at 1; all other motions go from 0 to 1 steadily."""
+    ways = [travelled(np.random.default_rng(seed), "zigzag", FRAMES) for seed in range(40)]
+    assert {int((np.diff(np.sign(np.diff(way))) != 0).sum()) for way in ways} >= {0, 1}
+    for way in ways:
+        assert way[0] == 0
+        assert way.max() <= 1
+        assert way[-1] in (0, 1)
+    assert np.allclose(travelled(np.random.default_rng(0), "fast", 3), [0, 0.5, 1])
+
+
+def test_sizes_change_on_the_way_or_stay():
+    sizes = [scene.size for scene in scenes(100)]
+    changing = np.mean([np.ptp(size) > 0 for size in sizes])
+    assert 0.15 < changing < 0.45  # GROWS of those that move
+    assert min(size.min() for size in sizes) >= SIZES[0]
+    assert max(size.max() for size in sizes) <= SIZES[1]
+
+
+def test_patches_stay_and_are_as_large_as_a_subject():
+    """On grass, which does not move: both shades in every square of twice a patch's wave, the same in every frame."""
+    scene = next(s for s in scenes(50, seed=1) if s.background == "grass")
+    bare = render(replace(scene, centers=np.full_like(scene.centers, -10 * WIDTH)))
+    assert np.array_equal(bare, np.repeat(bare[:1], FRAMES, axis=0))
+    green = bare[0, :, :, 1].astype(float)
+    whole = green.std()
+    for top in (0, 48):
+        for left in (0, 40, 80):
+            assert green[top : top + 48, left : left + 48].std() > whole / 3
+    assert np.abs(np.diff(green, axis=1)).mean() < whole / 3  # neighbours are alike: it is no noise
 
 
 def test_the_detector_finds_what_was_drawn():
@@ -94,7 +133,8 @@ def test_two_subjects_differ_and_never_touch():
         assert (np.where(gap > 0, -gap, overlap) <= 1e-9).all(), scene
         assert scene.color != scene.other.color
         assert scene.shape != scene.other.shape
-        assert scene.size == scene.other.size <= HEIGHT / 3
+        assert np.array_equal(scene.size, scene.other.size)
+        assert scene.size.max() <= HEIGHT / 3
         assert not held_out(scene.color, scene.shape, scene.background)
         assert not held_out(scene.other.color, scene.other.shape, scene.background)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from evaluation.benchmarks.items import make_item
-from evaluation.benchmarks.oracle import oracle_video
+from evaluation.benchmarks.oracle import bare_video, oracle_video
 from weights.train_tiny.detect import detect
 
 
@@ -39,6 +39,15 @@ def test_each_of_two_subjects_has_its_own_boxes():
     frames = oracle_video(pair)
     assert detect(frames, "red")[0].box == pytest.approx(left, abs=0.02)
     assert detect(frames, "white")[0].box == pytest.approx(right, abs=0.02)
+
+
+def test_bare_is_the_same_without_the_subject():
+    asked = item((((0.25, 0.25, 0.5, 0.5),) * 2,))
+    with_subject, without = oracle_video(asked), bare_video(asked)
+    differ = (with_subject != without).any(-1)  # (F, H, W)
+    assert differ[:, 24:48, 32:64].mean() > 0.5
+    assert not differ[:, :20].any()
+    assert {seen.blobs for seen in detect(without, "red")} == {0}
 
 
 def test_what_the_world_cannot_draw_is_refused():
