@@ -51,8 +51,9 @@ DROP_TEXT = 0.1  # share of captions replaced by "", which classifier-free guida
 class Denoiser(nn.Module):
     """The two networks that are trained together."""
 
-    def __init__(self, vocabulary: CLIPTokenizer) -> None:
+    def __init__(self, vocabulary: CLIPTokenizer, open_text: bool = False) -> None:
         super().__init__()
+        self.end, self.open_text = vocabulary.eos_token_id, open_text
         self.unet = UNet3D(UNetConfig.from_dict(UNET))
         self.text_encoder = CLIPTextModel(text_config(vocabulary))
         for layer in self.unet.modules():  # every residual branch begins at zero, as temporal convolutions do anyway
@@ -63,7 +64,19 @@ class Denoiser(nn.Module):
 
     def forward(self, z: Tensor, t: Tensor, tokens: Tensor) -> Tensor:
         """z (B, 4, F, H, W), t (B,), tokens (B, L) -> eps like z."""
-        return self.unet(z, t, self.text_encoder(input_ids=tokens).last_hidden_state)
+        text = self.text_encoder(input_ids=tokens).last_hidden_state
+        return self.unet(z, t, exchange_padding(text, tokens, self.end) if self.open_text else text)
+
+
+def exchange_padding(text: Tensor, tokens: Tensor, end: int) -> Tensor:
+    """Hidden states (B, L, D) in which the end and the padding of every caption are another caption's.
+
+    tokens (B, L); end: the token after the last word. Where the other caption still has words, its last state stands.
+    """
+    after = (tokens == end).cumsum(1) > 0  # (B, L)
+    other = text.roll(1, 0)
+    padding = torch.where(after.roll(1, 0)[..., None], other, other[:, -1:])
+    return torch.where(after[..., None], padding, text)
 
 
 def close_attention(text_encoder: CLIPTextModel) -> None:
@@ -131,13 +144,14 @@ class Training:
         torch.manual_seed(args.seed)
         self.vocabulary, self.args = vocabulary, args
         self.schedule = NoiseSchedule.from_config(SCHEDULER)
-        self.model = Denoiser(vocabulary)
+        self.model = Denoiser(vocabulary, args.open_text)
         self.model.unet.eval()  # no dropout: the model is small and every video new
         if args.warm_start:
             start = load_pipeline(args.warm_start)
             self.model.unet.load_state_dict(start.unet.state_dict())
             self.model.text_encoder.load_state_dict(start.text_encoder.model.state_dict())
-        close_attention(self.model.text_encoder)
+        if not args.open_text:
+            close_attention(self.model.text_encoder)
         self.average = Average(self.model, args.decay)
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=args.rate, betas=(0.9, 0.99), weight_decay=0.01)
         self.step, self.losses = 0, []
@@ -204,6 +218,11 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, required=True, help="folder with vae/; the snapshot and the rest go there")
     parser.add_argument(
         "--warm-start", metavar="MODEL", help="a checkpoint whose U-Net and text encoder to begin with, such as tiny"
+    )
+    parser.add_argument(
+        "--open-text",
+        action="store_true",
+        help="let tokens read those before them, as CLIP does, and train with other captions' padding",
     )
     parser.add_argument("--steps", type=int, default=20000)
     parser.add_argument("--batch", type=int, default=8, help="videos a step and process")
