@@ -34,7 +34,7 @@ SETTINGS = {  # flag: help; what values it takes is in sampling.settings
     "axis": "channel: one distribution for each channel of a frame; joint: one for the whole frame",
     "matching_gradient": "gradient of the distribution matching",
     "iterations": "M, refinements before each step",
-    "c_g": "strength of the temporal prior",
+    "c_g": "strength of the temporal prior, as at Zeroscope's size: other latents scale it to theirs",
     "gamma": "size of a refinement",
     "refine_steps": "refine before the first N steps only",
     "prior_gradient": "what the temporal prior is differentiated through",

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from adaptation.intrinsic_denoising import intrinsic_step, step_sizes
+from adaptation.intrinsic_denoising import intrinsic_step, scale_c_g, step_sizes
 from adaptation.temporal_prior import Crops, prepare_crops, temporal_consistency
 from sampling.ddim import ddim_step, predict_clean
 from sampling.guidance import classifier_free, score, unit_norm
@@ -112,6 +112,7 @@ def sample(
     _check(state, settings, boxes)
     timesteps = schedule.timesteps(settings.steps)
     crops = None if boxes is None else prepare_crops(boxes, state.z)  # once: no step copies them to the device again
+    c_g = scale_c_g(settings.c_g, state.z.shape[1:], settings.unit_gradient)  # the setting is of Zeroscope's size
 
     for step in range(state.step, settings.steps):  # 1: for t = T downto 1 do
         t, z, shape = timesteps[step], state.z, state.z.shape[1:]  # 2: z_t^0 <- z_t
@@ -126,9 +127,9 @@ def sample(
             G_g, G_p, _ = gradients(denoise, z, t, frozen, alpha_bar, settings, crops)  # 4, 5: one call for both
             noise = state.streams.draw("refinement", shape, step, m).to(z)
             z = intrinsic_step(  # 6: Eq. 2
-                z, prior_gradient=G_g, score=G_p, eta_l=eta_l, eta_k=eta_k, c_g=settings.c_g, noise=noise
+                z, prior_gradient=G_g, score=G_p, eta_l=eta_l, eta_k=eta_k, c_g=c_g, noise=noise
             )
-            terms.append(torch.stack([_rms(eta_l * settings.c_g * G_g), _rms(eta_l * G_p), _rms(eta_k * noise)]))
+            terms.append(torch.stack([_rms(eta_l * c_g * G_g), _rms(eta_l * G_p), _rms(eta_k * noise)]))
         # 7: end for
 
         eps = classifier_free(*_predict(denoise, z, t, frozen), settings.guidance_scale)

@@ -71,7 +71,7 @@ class SamplingSettings:
     matching_gradient: str = "straight-through"  # of the distribution matching
     # Section 2.3, Temporal Intrinsic Denoising
     iterations: int = 2  # M; 0 leaves the refinement out
-    c_g: float = 10_000.0  # strength of the temporal prior; 0 is Intrinsic Denoising
+    c_g: float = 10_000.0  # strength of the temporal prior at Zeroscope's size, `scale_c_g`; 0: Intrinsic Denoising
     gamma: float = 0.05  # size of a refinement step
     refine_steps: int | None = None  # refine before the first ones only; None means all
     prior_gradient: str = "unet"  # what tau is differentiated through
@@ -149,7 +149,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "mask": {**MASK, **BARE},
     "mask-norm": {**MASK, "mask_normalization": True, **NO_REFINEMENT},
     "mask-norm+id": {**MASK, "mask_normalization": True, "c_g": 0.0},
-    "full": {**MASK, "mask_normalization": True},  # c_g is the checkpoint's: it depends on the latents' size
+    "full": {**MASK, "mask_normalization": True},
     # Whatever the checkpoint recommends. Who says so: the paper; a summary of it by others; the code of a work
     # that it cites, where the paper is silent; or we do, where neither speaks or more than one reading is left.
     "paper": {

@@ -38,7 +38,7 @@ class Choices:
     joint: bool = False  # one distribution for all channels
     straight: bool = True  # EFDM's gradient
     M: int = 2
-    c_g: float = 10_000.0
+    c_g: float = 10_000.0  # at Zeroscope's size
     gamma: float = 0.05
     refined: int = 10**6  # steps with a refinement
     through: str = "both halves"  # what grad tau is taken through: that, "text half", or "Tweedie" with eps constant
@@ -207,6 +207,8 @@ def normal(shape: tuple[int, ...], seed: int, *address: int) -> Tensor:
 def algorithm_1(unet, text: Tensor, z: Tensor, b, M_y: Tensor, c: Choices, seed: int) -> Iterator[tuple[Tensor, float]]:
     """Yields z_{t-1} and tau(z0_hat(z_t^M)) after every step."""
     alpha_bar, stride = alphas(), 1000 // c.steps
+    _, C, F, H, W = z.shape  # of Zeroscope 4 x 24 x 40 x 72: 23 pairs of frames with 4 x 40 x 72 values each
+    c_g = c.c_g * (math.sqrt(C * F * H * W / 276_480) if c.unit else (F - 1) * C * H * W / (23 * 11_520))
 
     def predict(z: Tensor, t: int, step: int) -> tuple[Tensor, Tensor]:
         """eps for the negative prompt and for the prompt, one after the other."""
@@ -230,7 +232,7 @@ def algorithm_1(unet, text: Tensor, z: Tensor, b, M_y: Tensor, c: Choices, seed:
             (G_g,) = torch.autograd.grad(tau(z0, b), z)  # 4
             G_g = G_g / G_g.norm() if c.unit else G_g
             G_p = -eps / torch.sqrt(1 - a)  # 5: the guided eps as a score
-            z = z + eta_l * (c.c_g * G_g + G_p) + eta_k * normal(z.shape, seed, 1, step, m)  # 6: Eq. 2
+            z = z + eta_l * (c_g * G_g + G_p) + eta_k * normal(z.shape, seed, 1, step, m)  # 6: Eq. 2
             z = z.detach()
 
         with torch.no_grad():  # 8: DDIM, its Eq. 12 and 16

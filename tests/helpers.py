@@ -42,6 +42,11 @@ def normal(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Te
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
 
 
+def strength(number: float, C: int, F: int, H: int, W: int) -> float:
+    """The setting c_g with which Eq. 2 has this number on latents of shape (C, F, H, W)."""
+    return number * (23 * 4 * 40 * 72) / ((F - 1) * C * H * W)
+
+
 def bools(*rows: str) -> Tensor:
     """Rows of 0 and 1, spaces ignored, as a bool matrix."""
     return torch.tensor([[c == "1" for c in row.replace(" ", "")] for row in rows])

@@ -71,7 +71,7 @@ def pipeline():
             width=48,
             fps=8,
             prompt="grass",
-            settings={"steps": 2, "guidance_scale": 2.0, "c_g": 5.0, "gamma": 0.1},
+            settings={"steps": 2, "guidance_scale": 2.0, "c_g": 4600.0, "gamma": 0.1},
         ),
         name="small",
         fingerprint="0123456789abcdef",

@@ -25,17 +25,17 @@ BOX = [(0.5, 0.55, 0.95, 1.0), None, (0.6, 0.35, 0.9, 0.8), (0.1, 0.05, 0.5, 0.6
 SUBJECTS = {"one": [BALL], "two": [BALL, BOX], "never there": [BALL, [None] * F]}
 WORDS = bools("0011 0000", "0000 0110")  # of 8 tokens; the first is the start
 
-# What a checkpoint would recommend, and the same in the paper's symbols.
+# What a checkpoint would recommend, and the same in the paper's symbols. In Eq. 2 for these latents c_g is 200.
 BASE = SamplingSettings(
     steps=3,
     guidance_scale=3.0,
     frozen_steps=2,
-    c_g=200.0,
+    c_g=126_000.0,
     gamma=0.1,
     axis="channel",
     matching_gradient="straight-through",
 )
-SAME = Choices(steps=3, w=3.0, frozen=2, c_g=200.0, gamma=0.1)
+SAME = Choices(steps=3, w=3.0, frozen=2, c_g=126_000.0, gamma=0.1)
 SHORT = {"steps": 2, "frozen_steps": 1}
 NEITHER = {"M": 0, "normalized": ()}
 METHODS = {  # by hand, so that a preset that has something else in it is found
@@ -118,7 +118,7 @@ def test_axis_and_gradients(agree, axis, joint, gradient, straight, prior, throu
     [
         ({"eta": 0.6}, {"eta": 0.6}),
         ({"refine_steps": 1}, {"refined": 1}),
-        ({"unit_gradient": True}, {"unit": True}),
+        ({"unit_gradient": True, "c_g": 4_000.0}, {"unit": True, "c_g": 4_000.0}),
         ({"where": ("encoder",)}, {"blocks": ("encoder",)}),
         ({"where": ("mid", "temporal")}, {"blocks": ("mid",), "temporal": True}),
         ({"attention": ("cross",)}, {"masked": ("cross",)}),

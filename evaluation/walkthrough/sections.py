@@ -13,7 +13,7 @@ from einops import rearrange
 from torch import Tensor
 
 from adaptation.attention_masks import cross_mask, self_mask, to_grid
-from adaptation.intrinsic_denoising import intrinsic_step, step_sizes
+from adaptation.intrinsic_denoising import intrinsic_step, scale_c_g, step_sizes
 from adaptation.mask_normalization import axis_dims, match_distribution
 from adaptation.temporal_prior import consecutive_correlations, crop, prepare_crops, temporal_consistency
 from adaptation.trajectory import Trajectory
@@ -203,15 +203,16 @@ def temporal_prior(walk: Walk, book: Book) -> tuple[Tensor, Tensor]:
 def refinement(walk: Walk, book: Book, G_g: Tensor, G_p: Tensor) -> Tensor:
     """z_t^M, line 6 of Algorithm 1: the first of M iterations of Eq. 2 is shown, the others are done."""
     settings, z = walk.settings, walk.state.z
+    c_g = scale_c_g(settings.c_g, z.shape[1:], settings.unit_gradient)
     eta_l, eta_k = step_sizes(settings.gamma, walk.alpha_bar)
     noise = walk.draw_noise(0)
 
     def line_6(z: Tensor, G_g: Tensor, G_p: Tensor, noise: Tensor) -> Tensor:
-        return intrinsic_step(z, prior_gradient=G_g, score=G_p, eta_l=eta_l, eta_k=eta_k, c_g=settings.c_g, noise=noise)
+        return intrinsic_step(z, prior_gradient=G_g, score=G_p, eta_l=eta_l, eta_k=eta_k, c_g=c_g, noise=noise)
 
     after = line_6(z, G_g, G_p, noise)
     terms = {
-        "eta_l c_g grad tau": eta_l * settings.c_g * G_g,
+        "eta_l c_g grad tau": eta_l * c_g * G_g,
         "eta_l grad log p": eta_l * G_p,
         "eta_k eps": eta_k * noise,
     }
@@ -222,7 +223,8 @@ def refinement(walk: Walk, book: Book, G_g: Tensor, G_p: Tensor) -> Tensor:
     book.write(
         f"## Section 2.3, Eq. 2: one iteration of the refinement\n\n"
         f"z <- z + eta_l [c_g grad tau + grad log p] + eta_k eps, {where(intrinsic_step)}, with c_g = {settings.c_g:g} "
-        f"and, by {where(step_sizes)}, eta_l = gamma (1 - alpha_bar) = {eta_l:.5f} and "
+        f"at Zeroscope's size, which is {c_g:.4g} in these latents by {where(scale_c_g)}, and, by "
+        f"{where(step_sizes)}, eta_l = gamma (1 - alpha_bar) = {eta_l:.5f} and "
         f"eta_k = sqrt(gamma (2 - gamma) (1 - alpha_bar)) = {eta_k:.5f}, gamma = {settings.gamma:g}. The score takes a "
         f"part gamma of the noise out and eps puts as much back, so that mean and variance nearly stay. The prior's "
         f"term alone would take tau from {tau} to {held} if the predicted noise stayed as it is, and to {anew} with "

@@ -37,7 +37,7 @@ def test_prompt_settings_times_and_command_are_on_the_page(folder):
     page = write_report(folder).read_text(encoding="utf-8")
     assert 'a <mark style="--color: #00ffff">red ball</mark> over the grass</h1>' in page
     assert "full on small, seed 0, 4 frames of 48 × 32 pixels" in page
-    assert '<tr><th scope="row">c_g</th><td>5</td></tr>' in page
+    assert '<tr><th scope="row">c_g</th><td>4600</td></tr>' in page
     assert '<tr><th scope="row">loading</th><td>1.5 s</td>' in page
     assert "peak memory, process" in page
     assert '<code id="command">python train_free.py --prompt &#x27;a b&#x27; --eta=0</code>' in page

@@ -190,7 +190,7 @@ def ties(subject: Subject) -> None:
 def run(subject: Subject) -> None:
     """Print final latents' distances to float32's, without the prior and with it."""
     network = {name: subject.network(dtype) for name, dtype in {"float32": torch.float32, **HALVES}.items()}
-    for method, c_g in (("mask-norm", 0.0), ("full", 30.0), ("full", 10_000.0)):
+    for method, c_g in (("mask-norm", 0.0), ("full", 1_480.0), ("full", 10_000.0), ("full", 500_000.0)):
         settings = replace(preset(method), steps=STEPS, frozen_steps=4, refine_steps=4, c_g=c_g)
         exact = final(subject, network["float32"], settings)
         told = [distance(final(subject, network[name], settings), exact) for name in HALVES]

@@ -46,7 +46,7 @@ from measuring import (
 )
 from sizes import ROOT, SIZES, TINY, make_boxes, make_control, make_latents, make_text, make_unet, make_vae
 
-from adaptation.intrinsic_denoising import intrinsic_step, step_sizes
+from adaptation.intrinsic_denoising import intrinsic_step, scale_c_g, step_sizes
 from adaptation.temporal_prior import prepare_crops
 from adaptation.trajectory import Trajectory
 from ending import is_out_of_memory
@@ -91,11 +91,12 @@ def refine(args: argparse.Namespace) -> None:
         settings = SamplingSettings(prior_gradient=prior_gradient)
         denoise = make_denoise(network, text, control)
         eta_l, eta_k = step_sizes(settings.gamma, alpha_bar)
+        c_g = scale_c_g(settings.c_g, z.shape[1:])
 
         def call() -> None:
             network.checkpoint_activations = checkpointed
             G_g, G_p, _ = gradients(denoise, z, T, frozen, alpha_bar, settings, boxes)
-            intrinsic_step(z, G_p, G_g, eta_l, eta_k, settings.c_g, noise)
+            intrinsic_step(z, G_p, G_g, eta_l, eta_k, c_g, noise)
             network.checkpoint_activations = False
 
         return call

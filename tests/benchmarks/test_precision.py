@@ -77,7 +77,7 @@ def test_the_priors_gradient_keeps_its_direction(tiny, dtype, least):
 
 @pytest.mark.parametrize(("dtype", "most"), [(torch.float16, 0.03), (torch.bfloat16, 0.08)])
 def test_two_steps_of_the_whole_method_stay_near_float32(tiny, dtype, most):
-    settings = replace(preset("full"), steps=2, frozen_steps=1, refine_steps=1, iterations=1, c_g=30.0)
+    settings = replace(preset("full"), steps=2, frozen_steps=1, refine_steps=1, iterations=1, c_g=1480.0)
     ends = []
     for number_type in (torch.float32, dtype):
         denoise = make_denoise(tiny.network(number_type), tiny.text, tiny.control)

@@ -134,19 +134,19 @@ def test_shards_together_equal_the_whole(loaded, capsys):
 
 def test_a_sweep_varies_one_method(loaded):
     one = ["--tracks", "1", "--split", "static", "--out", "results"]
-    assert ablate.main([*one, "--sweep", "c_g=0,5", "refine_steps=1,all"]) == 0
+    assert ablate.main([*one, "--sweep", "c_g=0,4600", "refine_steps=1,all"]) == 0
     text = Path("results/tiny-sweep-c_g-refine_steps.md").read_text()
     rows = [line.split("|")[1].strip() for line in text.splitlines() if line.startswith("|")][2:]
-    assert rows == [f"c_g={c_g}, refine_steps={steps}" for c_g in (0, 5) for steps in (1, "all")]
+    assert rows == [f"c_g={c_g}, refine_steps={steps}" for c_g in (0, 4600) for steps in (1, "all")]
     assert "Dynamic" not in text
     assert "minus" not in text  # combinations are no steps from one to the next
     full = recommended(loaded, "full")
-    expected = [replace(full, c_g=c_g, refine_steps=steps) for c_g in (0.0, 5.0) for steps in (1, None)]
+    expected = [replace(full, c_g=c_g, refine_steps=steps) for c_g in (0.0, 4600.0) for steps in (1, None)]
     assert [row.settings for row in Store(Path("results/runs")).rows().values()] == expected
 
     loaded.unet.calls = 0
     assert ablate.main([*one, "--methods", "full"]) == 0
-    assert loaded.unet.calls == 0  # the sweep has made it: c_g = 5 and all steps are the checkpoint's
+    assert loaded.unet.calls == 0  # the sweep has made it: c_g = 4600 and all steps are the checkpoint's
 
 
 @pytest.mark.parametrize(

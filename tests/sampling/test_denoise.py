@@ -16,13 +16,13 @@ from sampling.denoise import make_denoise, off_device
 from sampling.generate import generate
 from sampling.sampler import gradients
 from sampling.settings import SamplingSettings
-from tests.helpers import normal
+from tests.helpers import normal, strength
 
 BOXES = torch.tensor([[[0.0, 0.0, 0.5, 0.5], [0.2, 0.2, 0.7, 0.7], [0.5, 0.5, 1.0, 1.0]]])
 BALL = Trajectory(BOXES, ["ball"], "a ball")
 TOKENS = torch.tensor([[False, True, False, False]])
 ALPHA_BAR = torch.tensor(0.3, dtype=torch.float64)
-TWO = SamplingSettings(steps=2, frozen_steps=1, iterations=1, c_g=50.0)
+TWO = SamplingSettings(steps=2, frozen_steps=1, iterations=1, c_g=strength(50.0, 4, 3, 6, 8))
 
 
 @pytest.fixture

@@ -16,9 +16,10 @@ from sampling.generate import HOW, generate, make_plan, recommended, to_uint8
 from sampling.sampler import NonFinite, initial_state, sample
 from sampling.schedule import NoiseSchedule
 from sampling.settings import SamplingSettings, preset
+from tests.helpers import strength
 
 PROMPT = "a red ball over the grass"
-TWO = SamplingSettings(steps=2, guidance_scale=3.0, frozen_steps=1, iterations=1, c_g=50.0)
+TWO = SamplingSettings(steps=2, guidance_scale=3.0, frozen_steps=1, iterations=1, c_g=strength(50.0, 4, 3, 6, 8))
 PLAIN = preset("plain", TWO)
 BALL = Trajectory.from_keyframes({0: [0, 0, 0.5, 0.5], 2: [0.5, 0.5, 1, 1]}, 3, "red ball", PROMPT)
 
@@ -49,7 +50,7 @@ def pipeline(networks, schedule):
     unet, vae = copy.deepcopy(networks)
     calls = []
     unet.register_forward_pre_hook(lambda _, args: calls.append(args))
-    settings = {"steps": 2, "guidance_scale": 3.0, "c_g": 50.0, "gamma": 0.1}
+    settings = {"steps": 2, "guidance_scale": 3.0, "c_g": TWO.c_g, "gamma": 0.1}
     defaults = SimpleNamespace(frames=3, height=48, width=64, prompt="grass", settings=settings)
     return SimpleNamespace(unet=unet, vae=vae, text_encoder=Words(), schedule=schedule, defaults=defaults, calls=calls)
 
@@ -242,7 +243,7 @@ def test_gaps_are_filled_by_the_checkpoint(pipeline):
     steered = make_plan(pipeline, trajectory=BALL)
     assert steered.prompt == PROMPT
     assert steered.settings == recommended(pipeline, "full")
-    assert (steered.settings.c_g, steered.settings.gamma) == (50.0, 0.1)
+    assert (steered.settings.c_g, steered.settings.gamma) == (TWO.c_g, 0.1)
 
 
 def test_what_is_given_counts(pipeline):

@@ -11,11 +11,11 @@ from adaptation.temporal_prior import temporal_consistency
 from sampling.ddim import predict_clean
 from sampling.sampler import NonFinite, State, Streams, gradients, initial_state, sample
 from sampling.settings import SamplingSettings
-from tests.helpers import MOVING, SHAPE, normal, start
+from tests.helpers import MOVING, SHAPE, normal, start, strength
 
 MU = normal(*SHAPE, seed=1)
 TWO = SamplingSettings(steps=2, guidance_scale=3.0, frozen_steps=0, iterations=0, c_g=0.0)  # t = 501 and 1
-EVERYTHING = replace(TWO, steps=4, eta=0.5, frozen_steps=2, iterations=2, c_g=100.0)
+EVERYTHING = replace(TWO, steps=4, eta=0.5, frozen_steps=2, iterations=2, c_g=strength(100.0, *SHAPE))
 
 
 def test_trajectory_equals_diffusers(reference, schedule):
@@ -96,7 +96,7 @@ def test_refinement_keeps_the_variance(gaussians, schedule):
     [
         ({}, 3),
         ({"iterations": 2}, 3 * (2 + 1)),
-        ({"iterations": 2, "c_g": 10.0}, 3 * (2 + 1)),  # one call serves both gradients
+        ({"iterations": 2, "c_g": strength(10.0, *SHAPE)}, 3 * (2 + 1)),  # one call serves both gradients
         ({"iterations": 2, "refine_steps": 1}, 3 + 2),
         ({"iterations": 2, "refine_steps": 0}, 3),
         ({"iterations": 1, "refine_steps": 7}, 3 * (1 + 1)),
@@ -142,7 +142,8 @@ def test_record_by_hand(gaussians, schedule):
     """Unit Gaussian, M = 1: the terms of Eq. 2 are eta_l c_g G_g, eta_l (-z) and eta_k eps^1, with G_g as in
     z^1 = z + their sum."""
     state, network = start(0, 1), gaussians()
-    after = next(sample(network, schedule, state, replace(TWO, iterations=1, gamma=0.1, c_g=50.0), MOVING))
+    settings = replace(TWO, iterations=1, gamma=0.1, c_g=strength(50.0, *SHAPE))
+    after = next(sample(network, schedule, state, settings, MOVING))
     a, (record,) = schedule.alpha_bar[501].double(), after.records
     score = -0.1 * (1 - a) * state.z
     noise = (0.1 * 1.9 * (1 - a)).sqrt() * state.streams.draw("refinement", SHAPE).double()

@@ -10,12 +10,12 @@ from adaptation.temporal_prior import temporal_consistency
 from sampling import sampler
 from sampling.sampler import State, initial_state, sample
 from sampling.settings import SamplingSettings
-from tests.helpers import MOVING, SHAPE, normal, start
+from tests.helpers import MOVING, SHAPE, normal, start, strength
 
 MU = normal(*SHAPE, seed=1)
 WHOLE = torch.tensor([0.0, 0.0, 1.0, 1.0]).expand(1, 3, 4)  # one subject that fills all three frames
 # One refinement before the first of two steps, t = 501
-ONCE = SamplingSettings(steps=2, guidance_scale=3.0, frozen_steps=0, iterations=1, c_g=100.0)
+ONCE = SamplingSettings(steps=2, guidance_scale=3.0, frozen_steps=0, iterations=1, c_g=strength(100.0, *SHAPE))
 
 
 def tau_gradient(z0: Tensor) -> Tensor:
@@ -41,7 +41,9 @@ def applied(network, schedule, settings: SamplingSettings, state: State) -> Tens
     G_p = -(eps_uncond + settings.guidance_scale * (eps_text - eps_uncond)) / (1 - a).sqrt()
     eta_l, eta_k = 0.05 * (1 - a), (0.05 * 1.95 * (1 - a)).sqrt()  # gamma = 0.05
     noise = state.streams.draw("refinement", SHAPE, step=0, iteration=0).double()
-    return ((refined - z - eta_k * noise) / eta_l - G_p) / settings.c_g
+    # Zeroscope has 23 pairs of frames of 11,520 values each, these latents 2 of 2 x 4 x 5; of lengths it is the root
+    c_g = settings.c_g * ((3 * 40 / (24 * 11_520)) ** 0.5 if settings.unit_gradient else 2 * 40 / (23 * 11_520))
+    return ((refined - z - eta_k * noise) / eta_l - G_p) / c_g
 
 
 @pytest.mark.parametrize("w", [1.0, 3.0, 9.0])
@@ -116,8 +118,9 @@ def test_no_gradient_without_a_prior(gaussians, schedule, changes, boxes, monkey
 
 
 def test_without_boxes_it_is_intrinsic_denoising(gaussians, schedule):
-    def end(c_g, boxes):
-        return list(sample(gaussians(MU), schedule, start(), replace(ONCE, c_g=c_g), boxes))[-1].z
+    def end(number, boxes):
+        settings = replace(ONCE, c_g=strength(number, *SHAPE))
+        return list(sample(gaussians(MU), schedule, start(), settings, boxes))[-1].z
 
     assert torch.equal(end(100.0, None), end(0.0, MOVING))
     assert not torch.equal(end(100.0, None), end(100.0, MOVING))
@@ -165,8 +168,8 @@ def test_gradient_through_a_float16_network(schedule, monkeypatch, scale, low, h
 
 
 def test_the_prior_raises_tau(gaussians, schedule):
-    def tau(c_g):
-        settings = replace(ONCE, steps=10, iterations=2, c_g=c_g)
+    def tau(number):
+        settings = replace(ONCE, steps=10, iterations=2, c_g=strength(number, *SHAPE))
         return temporal_consistency(list(sample(gaussians(), schedule, start(0, 1, 2), settings, MOVING))[-1].z, MOVING)
 
     assert (tau(20.0) > tau(0.0) + 0.2).all()

@@ -7,11 +7,11 @@ import torch
 
 from sampling.sampler import State, Streams, initial_state, sample
 from sampling.settings import SamplingSettings
-from tests.helpers import MOVING, SHAPE, start
+from tests.helpers import MOVING, SHAPE, start, strength
 
 MU = torch.randn(SHAPE, generator=torch.Generator().manual_seed(1))
 TWO = SamplingSettings(steps=2, guidance_scale=3.0, frozen_steps=0, iterations=0, c_g=0.0)
-EVERYTHING = replace(TWO, steps=4, eta=0.5, frozen_steps=2, iterations=2, c_g=100.0)
+EVERYTHING = replace(TWO, steps=4, eta=0.5, frozen_steps=2, iterations=2, c_g=strength(100.0, *SHAPE))
 
 
 def test_going_on_from_any_state_gives_the_same_bits(gaussians, schedule):

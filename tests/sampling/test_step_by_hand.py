@@ -21,8 +21,10 @@ from tests.helpers import f64
 SCHEDULE = SimpleNamespace(
     alpha_bar=f64(0.64, 0.36), timesteps=lambda steps: [1, 0], previous=lambda t, steps: f64(1.0, 0.64)[t]
 )
+# 23 pairs of frames of 4 x 40 x 72 values at Zeroscope's size, one pair of 2 x 4 below: there Eq. 2 has 50
+C_G = 50 * 23 * 11_520 / 8
 SETTINGS = SamplingSettings(
-    steps=2, guidance_scale=3.0, frozen_steps=0, iterations=2, gamma=0.2, c_g=50.0, prior_gradient="unet"
+    steps=2, guidance_scale=3.0, frozen_steps=0, iterations=2, gamma=0.2, c_g=C_G, prior_gradient="unet"
 )
 
 

@@ -14,12 +14,20 @@ from adaptation.trailblazer import TrailBlazerControl
 from adaptation.trajectory import Trajectory
 from sampling.generate import generate
 from sampling.settings import SamplingSettings, without_effect
+from tests.helpers import strength
 
 PROMPT = "a red ball and a red box"
 BOXES = torch.tensor([[[0.0, 0.1, 0.5, 0.5], [0.45, 0.3, 1.0, 1.0]]])
 BALL = Trajectory(BOXES, ["red ball"], PROMPT)
 BASE = SamplingSettings(
-    steps=2, guidance_scale=3.0, eta=0.5, frozen_steps=1, where=("decoder", "mid"), iterations=1, c_g=50.0, gamma=0.2
+    steps=2,
+    guidance_scale=3.0,
+    eta=0.5,
+    frozen_steps=1,
+    where=("decoder", "mid"),
+    iterations=1,
+    c_g=strength(50.0, 4, 2, 5, 7),
+    gamma=0.2,
 )
 OTHER = {  # another value for every setting, unlike BASE's and those of CASES
     "steps": 3,
@@ -37,7 +45,7 @@ OTHER = {  # another value for every setting, unlike BASE's and those of CASES
     "axis": "joint",
     "matching_gradient": "exact",
     "iterations": 2,
-    "c_g": 20.0,
+    "c_g": strength(20.0, 4, 2, 5, 7),
     "gamma": 0.1,
     "refine_steps": {None: 1, 0: 1},
     "prior_gradient": "text-half",

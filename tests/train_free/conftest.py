@@ -62,7 +62,7 @@ def small_pipeline() -> SimpleNamespace:
         text_encoder=Words(),
         schedule=NoiseSchedule(1000, 0.00085, 0.012, "scaled_linear", steps_offset=1, set_alpha_to_one=False),
         defaults=SimpleNamespace(
-            frames=4, height=16, width=24, fps=8, prompt="grass", settings={"steps": 2, "c_g": 5.0, "gamma": 0.1}
+            frames=4, height=16, width=24, fps=8, prompt="grass", settings={"steps": 2, "c_g": 4600.0, "gamma": 0.1}
         ),
         name="small",
         fingerprint="0123",

@@ -59,7 +59,7 @@ def test_a_flag_changes_its_setting_alone(run, flags, name, value, ball):
 
 def test_the_method_is_laid_over_the_checkpoint_and_flags_over_both(run, ball):
     _, (full,) = run(*ball)
-    assert (full["settings"]["c_g"], full["settings"]["gamma"], full["settings"]["iterations"]) == (5.0, 0.1, 2)
+    assert (full["settings"]["c_g"], full["settings"]["gamma"], full["settings"]["iterations"]) == (4600.0, 0.1, 2)
     _, (paper,) = run(*ball, "--method", "paper", "--gamma", "0.3")
     assert (paper["settings"]["c_g"], paper["settings"]["gamma"]) == (10_000.0, 0.3)
     _, (mask,) = run(*ball, "--method", "mask")

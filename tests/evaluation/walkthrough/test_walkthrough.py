@@ -19,9 +19,11 @@ from evaluation.walkthrough import sections as walkthrough_sections
 from evaluation.walkthrough.book import Book, begin, last_call, rms, table, variance, where
 from sampling.ddim import predict_clean
 from sampling.sampler import Streams
+from tests.helpers import strength
 from weights.load import load_pipeline
 
 PICTURES = ["1_boxes", "2_normalization", "3_prior", "4_refinement", "5_ddim", "6_video", "masks"]
+LATENTS = 4, 4, 6, 8  # C, F, H, W
 
 
 @pytest.fixture(scope="module")
@@ -135,18 +137,19 @@ def test_tau_is_eq_1_of_the_clean_estimate(walk, book):
 @pytest.mark.parametrize("through", ["unet", "text-half", "tweedie"])
 def test_the_gradient_is_the_samplers(walk, book, through):
     """One whole step by the sections, by each gradient of the prior, is the sampler's step."""
-    walk = replace(walk, settings=replace(walk.settings, prior_gradient=through, c_g=1000.0))
+    walk = replace(walk, settings=replace(walk.settings, prior_gradient=through, c_g=strength(1000.0, *LATENTS)))
     z = walkthrough_sections.refinement(walk, book, *walk.gradients(walk.state.z)[:2])
     walkthrough_sections.denoising_step(walk, book, z)
     assert float(re.search(r"by at most (\S+)\.", book.parts[-3])[1]) < 1e-5
 
 
 def test_one_iteration_is_the_sum_of_its_terms(walk, book):
-    walk = replace(walk, settings=replace(walk.settings, iterations=1, prior_gradient="tweedie", c_g=10.0))
+    c_g = strength(10.0, *LATENTS)
+    walk = replace(walk, settings=replace(walk.settings, iterations=1, prior_gradient="tweedie", c_g=c_g))
     G_g, G_p = walk.gradients(walk.state.z)[:2]
     after = walkthrough_sections.refinement(walk, book, G_g, G_p)
     eta_l, eta_k = 0.05 * (1 - walk.alpha_bar), (0.05 * 1.95 * (1 - walk.alpha_bar)) ** 0.5
-    terms = [eta_l * walk.settings.c_g * G_g, eta_l * G_p, eta_k * walk.draw_noise(0)]
+    terms = [eta_l * 10 * G_g, eta_l * G_p, eta_k * walk.draw_noise(0)]
     assert torch.allclose(after, walk.state.z + sum(terms), atol=1e-5)
     names = ["eta_l c_g grad tau", "eta_l grad log p", "eta_k eps"]
     alone = re.search(r"take tau from (\S+) to (\S+) if the predicted noise stayed", book.parts[0])
