@@ -5,7 +5,8 @@ What is under OUT/runs already is not made again, so an interrupted run goes on 
 code, delete that folder). `--sweep c_g=5,20 frozen_steps=4,8` tries each combination over one method. `--base paper`
 gives all rows the values of the method `paper` where they else have the checkpoint's. `--oracle` adds two
 rows by the world's own renderer, seen by the same detector: each subject in its boxes, the ceiling, and the background
-without it; their tau, of the encoded videos, says what the temporal prior prefers. Needs scipy.
+without it; their tau, of the encoded videos, says what the temporal prior prefers. How natural videos are is told by
+their distance from scenes of the world (`--real`) in features that were trained on it. Needs scipy.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from einops import rearrange
+from torch import Tensor
 from tqdm import tqdm
 
 from adaptation.temporal_prior import temporal_consistency
@@ -33,19 +34,21 @@ from evaluation.asked import read_savings
 from evaluation.benchmarks.items import Item, make_items, name_items, with_noise
 from evaluation.benchmarks.oracle import bare_video, oracle_video
 from evaluation.benchmarks.tracks import SPLITS
-from evaluation.extractors.stand_ins import ColourDetector, see
+from evaluation.extractors.stand_ins import ColourDetector, JudgedNames, JudgedVideo, see
+from evaluation.metrics.intervals import mean_interval
 from evaluation.options import count, form, memory, noise, shard
 from evaluation.tables.making import Suite, check_plans, fit_rows, make_video, measure_video
-from evaluation.tables.results import Rules, reduce_row
+from evaluation.tables.reference import Reference, encode
+from evaluation.tables.results import Rules, reduce_row, shares
 from evaluation.tables.store import Row, Store, share, worker, worker_device
-from evaluation.tables.table import ADDED, conditional_table, differences_table, footer
+from evaluation.tables.table import ADDED, conditional_table, differences_table, footer, show_interval
 from sampling.generate import method_settings
 from sampling.settings import COUNTS, FLAGS, METHODS, NUMBERS, SUBSETS, SamplingSettings, preset
 from storage import write_bytes
 from weights.load import Pipeline, load_pipeline
 from weights.savings import within_memory
 
-ABLATION_FIGURES = ("coverage", "miou_covered", "miou_all", "tau", "latent_std")
+ABLATION_FIGURES = ("coverage", "miou_covered", "miou_all", "tau", "latent_std", "named", "distance")
 RENDERED = {"oracle": oracle_video, "bare": bare_video}
 Sweep = tuple[str, list[Any]]  # a field of SamplingSettings and its values
 
@@ -63,6 +66,8 @@ def main(argv: list[str] | None = None) -> int:
 def ablate(arguments: argparse.Namespace) -> None:
     """Make what is not made yet of this call's videos; then, unless it is a shard, print and write the table."""
     see(np.zeros((1, 8, 8, 3), np.uint8), "red")  # refuses where scipy is missing, before hours are spent
+    if arguments.real < 2:
+        raise ValueError(f"--real {arguments.real}: a distance needs at least 2 real videos, such as --real 512")
     number, workers = worker(arguments.shard)
     pipeline = load_pipeline(arguments.model, worker_device(arguments.device))
     given = asdict(preset("paper")) if arguments.base == "paper" else {}
@@ -75,7 +80,7 @@ def ablate(arguments: argparse.Namespace) -> None:
     mine = share(items, (number, workers))
     rows = {label: Row.of(pipeline, s, frames) for label, s in settings.items()}
     economy = fit_rows(pipeline, check_plans(pipeline, mine, rows), read_savings(arguments), arguments.memory)
-    store, suite = Store(arguments.out / "runs"), Suite(ColourDetector())
+    store, suite = Store(arguments.out / "runs"), Suite(ColourDetector(), videos=JudgedVideo(), names=JudgedNames())
     extractors = suite.describe()
     store.save_rows(rows)  # the items are those of this command alone; other lists may share the folder
 
@@ -91,10 +96,12 @@ def ablate(arguments: argparse.Namespace) -> None:
         print("this shard is done; when all are, the same command without --shard makes the table")
         return
 
-    results = {label: reduce_row(store, extractors, items, row, Rules()) for label, row in rows.items()}
-    parts = [conditional_table(results, ABLATION_FIGURES), footer(results, arguments.command, name_items(items))]
+    real, floors = measure_real(store, suite, pipeline, arguments.real)
+    results = {label: reduce_row(store, extractors, items, row, Rules(), real=real) for label, row in rows.items()}
+    parts = [conditional_table(results, ABLATION_FIGURES), floors]
+    parts.append(footer(results, arguments.command, name_items(items)))
     if not arguments.sweep and (added := differences_table(results)):
-        parts.insert(1, f"**{ADDED}**\n\n{added}")
+        parts.insert(2, f"**{ADDED}**\n\n{added}")
     text = "\n".join(parts)
     print(text)
     write_bytes(arguments.out / table_name(arguments), text.encode())
@@ -102,11 +109,28 @@ def ablate(arguments: argparse.Namespace) -> None:
 
 def write_rendered(store: Store, pipeline: Pipeline, item: Item, row: Row, frames: np.ndarray) -> None:
     """Keep a rendered video (F, H, W, 3) as if it were the row's; tau and spread are of its latents."""
-    pixels = rearrange(torch.from_numpy(frames).float() / 127.5 - 1, "f h w c -> 1 c f h w")
-    with torch.no_grad():
-        z0 = pipeline.vae.encode(pixels.to(next(pipeline.unet.parameters()))).float()
+    z0 = encode(pipeline, frames)
     tau = temporal_consistency(z0, item.trajectory.boxes)
     store.write_record(item, row, frames, {"failure": None, "tau": tau.item(), "latent_std": z0.std().item()})
+
+
+def measure_real(store: Store, suite: Suite, pipeline: Pipeline, count: int) -> tuple[list[Tensor], str]:
+    """The features of `count` scenes of the world, and a sentence on how far other real videos lie from them."""
+    frames, fresh = pipeline.defaults.frames, -(-count // 8)  # of 512 scenes 64, as many as a split of the tables has
+    real = features_of(store, suite, Reference.of(f"world:{count}", frames))
+    floors = []
+    for further in (Reference.further(count, fresh, frames), Reference.further(count, fresh, frames, pipeline)):
+        found = shares(dict(zip(further.names, features_of(store, suite, further), strict=True)), real)
+        interval = mean_interval(np.array(list(found.values())), list(found))
+        floors.append(f"{show_interval(interval)} {further.description}")
+    told = f"Real videos are {count} scenes of the world. The distance of {fresh} others is {' and '.join(floors)}.\n"
+    return real, told
+
+
+def features_of(store: Store, suite: Suite, reference: Reference) -> list[Tensor]:
+    """Of each video of a set (1, D), measured now unless they are there already."""
+    names = tqdm(reference.names, unit="real video", disable=None)
+    return [reference.measure(store, suite, name)["videos"] for name in names]
 
 
 # ---- Which videos --------------------------------------------------------------------------------------------------
@@ -200,6 +224,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--base", choices=("checkpoint", "paper"), default="checkpoint", help="whose values rows have (%(default)s)")
     add("--set", nargs="+", type=_setting, metavar="NAME=V", help="settings in place of the base's (none)")
     add("--oracle", action="store_true", help="two last rows: the world's own pictures, with and without subject")
+    add("--real", default=512, type=count, metavar="N", help="scenes of the world that videos are compared with (512)")
     add("--first", default=0, type=int, metavar="N", help="number of the first track (0)")
     add("--split", nargs="+", choices=SPLITS, default=SPLITS, help="boxes that stay, or that move (both)")
     add("--shard", type=shard, metavar="I/N", help="every N-th item only (all); under torchrun it is known")

@@ -56,6 +56,13 @@ class VideoFeatures(Extractor, Protocol):
         """One feature of the video, (D,)."""
 
 
+class Namer(Extractor, Protocol):
+    """Says what a video of the tiny world shows."""
+
+    def name(self, frames: np.ndarray) -> dict[str, str]:
+        """A word of the world for each "shape", "color", "background" and "motion"."""
+
+
 def key(description: Mapping[str, str]) -> str:
     """A name for files of measurements, such as OwlDetector-0123456789ab: it changes with whatever changes the numbers.
 

@@ -1,8 +1,8 @@
 """Stand-ins for the tiny checkpoint, whose world no published network has seen: the same measurements by simple means.
 
 They need no download, and their numbers compare rows of one table; they say nothing about published values, and
-`describe` says so. Subjects are found by colour, which needs scipy; features come from random
-convolutions.
+`describe` says so. Subjects are found by colour, which needs scipy; features are those of a small network that was
+trained on the world itself.
 """
 
 from __future__ import annotations
@@ -10,24 +10,20 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
-from einops import rearrange, reduce
 from torch import Tensor
-from torch.nn.functional import adaptive_avg_pool2d, conv3d
 
 from evaluation.extractors.protocols import Box, batches
 from evaluation.figures.video import check_frames
+from storage import sha256
+from weights.train_tiny.judge import ANSWERS, FILE, SEEN, Judge, shrink
 from weights.train_tiny.world import BACKGROUNDS, COLORS
 
 if TYPE_CHECKING:
     from weights.train_tiny.detect import Detection
-
-SEEN_SIDE = 64  # pixels that the random convolutions see
-CONV_WIDTHS = (16, 32)  # channels between the frame and the features
 
 
 # ---- The world's colours -------------------------------------------------------------------------------------------
@@ -83,77 +79,55 @@ class ColourScorer:
         return _describe(self, "share of the prompt's colours and backgrounds that are seen", "as it is", "float32")
 
 
-# ---- Random convolutions -------------------------------------------------------------------------------------------
+# ---- The world's judge ---------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class ConvFrameFeatures:
-    """Stand-in for Inception: random convolutions of one frame, averaged over its pixels."""
+class _Judged:
+    """What the network makes of a video that names the world's shapes, colours, backgrounds and motions."""
 
-    seed: int = 0
-    dim: int = 64
+    means: ClassVar[str]
 
     @cached_property
-    def kernels(self) -> list[Tensor]:
-        return random_kernels(self.seed, self.dim, time=1)
-
-    def embed(self, frames: np.ndarray) -> Tensor:
-        """See `FrameFeatures`. One frame at a time, so that a frame's feature does not depend on its company."""
-        features = [convolve(shrink(frame), self.kernels) for frame in batches(frames, 1)]
-        return torch.stack([reduce(feature, "c 1 h w -> c", "mean") for feature in features]).float()
+    def judge(self) -> Judge:
+        """In float64, since rounding must not tell machines or numbers of threads apart."""
+        return Judge.load().double()
 
     def describe(self) -> dict[str, str]:
         """See `Extractor`."""
-        resize = f"averaged to {SEEN_SIDE}x{SEEN_SIDE}"
-        return _describe(self, f"{self.dim} random convolutions of a frame, seed {self.seed}", resize, "float64")
+        means = f"{self.means} of the world's judge, SHA-256 {sha256(FILE.read_bytes())[:12]}"
+        return _describe(self, means, f"averaged to {SEEN[1]}x{SEEN[0]}", "float64")
 
 
-@dataclass(frozen=True)
-class ConvVideoFeatures:
-    """Stand-in for V-JEPA: random convolutions in space and time, averaged over the video."""
+class JudgedVideo(_Judged):
+    """Stand-in for V-JEPA: what the judge's answers about a video are made of."""
 
-    seed: int = 0
-    dim: int = 64
-
-    @cached_property
-    def kernels(self) -> list[Tensor]:
-        return random_kernels(self.seed, self.dim, time=3)
+    means = "features"
 
     def embed(self, frames: np.ndarray) -> Tensor:
         """See `VideoFeatures`."""
-        return reduce(convolve(shrink(check_frames(frames)), self.kernels), "c t h w -> c", "mean").float()
-
-    def describe(self) -> dict[str, str]:
-        """See `Extractor`."""
-        resize = f"averaged to {SEEN_SIDE}x{SEEN_SIDE}"
-        return _describe(self, f"{self.dim} random convolutions of a video, seed {self.seed}", resize, "float64")
+        return self.judge.features(shrink(check_frames(frames)).double()[None])[0].float()
 
 
-def random_kernels(seed: int, dim: int, time: int) -> list[Tensor]:
-    """Kernels (out, in, time, 3, 3) of three layers, the last of `dim` channels; He's scale keeps the variance."""
-    if dim < 1:
-        raise ValueError(f"dim must be at least 1, got {dim}")
-    generator = torch.Generator().manual_seed(seed)
-    widths = (3, *CONV_WIDTHS, dim)
-    shapes = [(out, into, time, 3, 3) for into, out in pairwise(widths)]
-    return [
-        torch.randn(shape, generator=generator, dtype=torch.float64) * (2 / np.prod(shape[1:])) ** 0.5
-        for shape in shapes
-    ]
+class JudgedFrames(_Judged):
+    """Stand-in for Inception: the same of each frame alone, as a still video."""
+
+    means = "features of single frames"
+
+    def embed(self, frames: np.ndarray) -> Tensor:
+        """See `FrameFeatures`. One frame at a time, so that a frame's feature does not depend on its company."""
+        return torch.cat([self.judge.features(shrink(frame).double()[None]) for frame in batches(frames, 1)]).float()
 
 
-def shrink(frames: np.ndarray) -> Tensor:
-    """uint8 (F, H, W, 3) -> float64 (3, F, SEEN_SIDE, SEEN_SIDE) from -1 to 1. Double precision, since rounding must
-    not tell machines or numbers of threads apart."""
-    video = rearrange(torch.from_numpy(frames).double(), "f h w c -> c f h w")
-    return adaptive_avg_pool2d(video / 127.5 - 1, SEEN_SIDE)
+class JudgedNames(_Judged):
+    """What the judge calls a video: its answers themselves."""
 
+    means = "answers"
 
-def convolve(video: Tensor, kernels: list[Tensor]) -> Tensor:
-    """(3, T, H, W) -> (C, T, h, w): each layer halves height and width and keeps what is positive."""
-    for kernel in kernels:
-        video = conv3d(video[None], kernel, stride=(1, 2, 2), padding=(kernel.shape[2] // 2, 1, 1))[0].relu()
-    return video
+    def name(self, frames: np.ndarray) -> dict[str, str]:
+        """See `Namer`."""
+        logits = self.judge(shrink(check_frames(frames)).double()[None])
+        return {kind: words[int(logits[kind].argmax())] for kind, words in ANSWERS.items()}
 
 
 def _describe(extractor: object, means: str, resize: str, dtype: str) -> dict[str, str]:

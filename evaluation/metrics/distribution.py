@@ -91,6 +91,25 @@ def mmd_unbiased(x: Tensor, y: Tensor) -> float:
     return float(within - 2 * polynomial_kernel(X, Y, degree=3, coef=1).mean())
 
 
+def mmd_shares(x: Tensor, y: Tensor) -> Tensor:
+    """What each row of x (n, D), n >= 3, adds to `mmd_unbiased`: the jackknife's pseudo-values, with y held fixed,
+
+        p_i = n theta - (n - 1) theta_i    (theta_i is the distance without row i)
+
+    Their mean is theta itself, and the standard error of their mean is that of theta. So are those of the difference
+    of two sets' shares, row by row, and the difference of their distances.
+    """
+    X, Y = _checked_pair(x, y)
+    n = len(X)
+    if n < 3:
+        raise ValueError(f"shares of a distance need at least 3 features, not {n}")
+    K = polynomial_kernel(X, X, degree=3, coef=1)
+    own = K.sum(1) - K.diagonal()  # (n,): a row with all others
+    within = own.sum() / (n - 1) - (own.sum() - 2 * own) / (n - 2)
+    across = polynomial_kernel(X, Y, degree=3, coef=1).mean(1)
+    return within + _mean_of_pairs(polynomial_kernel(Y, Y, degree=3, coef=1)) - 2 * across
+
+
 def polynomial_kernel(X: Tensor, Y: Tensor, degree: int, coef: float) -> Tensor:
     """(x.y / D + coef)^degree for each x and y: (n, D), (m, D) -> (n, m)."""
     return (X @ Y.T / X.shape[1] + coef) ** degree

@@ -15,8 +15,16 @@ from torch import Tensor
 from evaluation.benchmarks.items import Item
 from evaluation.extractors.inception import InceptionFeatures
 from evaluation.extractors.owl_clip import ClipScorer, OwlDetector
-from evaluation.extractors.protocols import Detector, Extractor, FrameFeatures, TextImageScorer, VideoFeatures, key
-from evaluation.extractors.stand_ins import ColourDetector, ColourScorer, ConvFrameFeatures, ConvVideoFeatures
+from evaluation.extractors.protocols import (
+    Detector,
+    Extractor,
+    FrameFeatures,
+    Namer,
+    TextImageScorer,
+    VideoFeatures,
+    key,
+)
+from evaluation.extractors.stand_ins import ColourDetector, ColourScorer, JudgedFrames, JudgedVideo
 from evaluation.extractors.vjepa import VJepa2Features
 from evaluation.tables.store import Row, Store
 from sampling.generate import Plan, generate, make_plan
@@ -126,11 +134,12 @@ class Suite:
     text: TextImageScorer | None = None
     frames: FrameFeatures | None = None
     videos: VideoFeatures | None = None
+    names: Namer | None = None
 
     @property
     def all(self) -> dict[str, Extractor]:
-        """Those that are there, by role: "boxes", "text", "frames", "videos"."""
-        found = {role: getattr(self, role) for role in ("boxes", "text", *FEATURES)}
+        """Those that are there, by role: "boxes", "text", "names", "frames", "videos"."""
+        found = {role: getattr(self, role) for role in ("boxes", "text", "names", *FEATURES)}
         return {role: extractor for role, extractor in found.items() if extractor is not None}
 
     def describe(self) -> dict[str, dict[str, str]]:
@@ -141,13 +150,15 @@ class Suite:
         """What one extractor finds in a video.
 
         "boxes": for each subject, for each frame, a list of boxes with scores; "text": a score a frame;
-        "frames": features (F, D); "videos": features (1, D)
+        "names": its words by kind; "frames": features (F, D); "videos": features (1, D)
         """
         extractor: Any = self.all[role]
         if role == "boxes":
             return [extractor.detect(frames, subject) for subject in subjects]
         if role == "text":
             return extractor.score(frames, prompt).tolist()
+        if role == "names":
+            return extractor.name(frames)
         features = extractor.embed(frames)
         return features if role == "frames" else features[None]
 
@@ -158,7 +169,7 @@ def stand_ins(distances: bool = True) -> Suite:
     distances: with features for Table 2
     """
     suite = Suite(ColourDetector(), ColourScorer())
-    return Suite(suite.boxes, suite.text, ConvFrameFeatures(), ConvVideoFeatures()) if distances else suite
+    return Suite(suite.boxes, suite.text, JudgedFrames(), JudgedVideo()) if distances else suite
 
 
 def published(device: str, names: Mapping[str, str]) -> Suite:

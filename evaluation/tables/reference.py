@@ -12,12 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
+from einops import rearrange
 from torch import Tensor
 
 from evaluation.figures.video import read_video
 from evaluation.tables.making import FEATURES, Descriptions, Suite, measure_reference, read_reference
 from evaluation.tables.store import Store
+from sampling.generate import to_uint8
 from storage import sha256
+from weights.load import Pipeline
 from weights.train_tiny.world import render, sample_scene
 
 VIDEO_KINDS = (".mp4", ".mkv", ".webm", ".avi", ".mov")
@@ -54,6 +58,15 @@ class Reference:
         taken = f"the first {frames} frames" if stride == 1 else f"{frames} frames, every {stride}-th,"
         description = f"{len(names)} videos of {folder.resolve().name}, {taken} of each"
         return cls(what, names, lambda name: cut(folder / name, frames, stride), description)
+
+    @classmethod
+    def further(cls, first: int, count: int, frames: int, pipeline: Pipeline | None = None) -> Reference:
+        """Scenes that "world:FIRST" does not hold, as drawn, or as the pipeline's autoencoder rebuilds them."""
+        names = [f"world-{n:04d}" for n in range(first, first + count)]
+        if pipeline is None:
+            return cls(f"world from {first}", names, lambda name: draw(name, frames), "as drawn")
+        what = f"world from {first} rebuilt by {pipeline.fingerprint}"
+        return cls(what, names, lambda name: rebuild(pipeline, draw(name, frames)), "through the autoencoder")
 
     def measure(self, store: Store, suite: Suite, name: str) -> dict[str, Tensor]:
         """Features of one video by role, measured now unless they are there already."""
@@ -99,3 +112,16 @@ def draw(name: str, frames: int) -> np.ndarray:
     """The scene with this name; like the benchmarks' prompts, of combinations that training never saw."""
     rng = np.random.default_rng([WORLD_SEED, int(name.removeprefix("world-"))])
     return render(sample_scene(rng, frames, held=True))
+
+
+@torch.no_grad()
+def encode(pipeline: Pipeline, frames: np.ndarray) -> Tensor:
+    """A video (F, H, W, 3) as the autoencoder's latents (1, C, F, H/8, W/8), float32."""
+    pixels = rearrange(torch.from_numpy(frames).float() / 127.5 - 1, "f h w c -> 1 c f h w")
+    return pipeline.vae.encode(pixels.to(next(pipeline.unet.parameters()))).float()
+
+
+@torch.no_grad()
+def rebuild(pipeline: Pipeline, frames: np.ndarray) -> np.ndarray:
+    """The same video from its latents, uint8 (F, H, W, 3)."""
+    return to_uint8(pipeline.vae.decode(encode(pipeline, frames), frames_per_chunk=4))

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from evaluation.benchmarks.items import Item
+from evaluation.benchmarks.items import Item, find_words
 from evaluation.extractors.owl_clip import clip_sim
 from evaluation.extractors.vjepa import read_all_features, read_features_of
-from evaluation.metrics.distribution import fid, jedi, kid, warn_of_few
+from evaluation.metrics.distribution import fid, jedi, kid, mmd_shares, warn_of_few
 from evaluation.metrics.intervals import Interval, distance_interval, mean_interval, share_interval
 from evaluation.metrics.tracking import Array, judge_track, needed
 from evaluation.tables.making import FEATURES, Descriptions, read_measured
@@ -24,9 +24,10 @@ from evaluation.tables.store import Row, Store
 
 NAMING = ("id", "subject")  # what is not a number in the figures of a track
 MEAN_FIGURES = (  # means over the tracks that have one
-    "frame_iou", "frame_iou_misses", "centroid_distance", "ap50", "ap50_misses", "clip_sim", "tau", "latent_std"
+    "frame_iou", "frame_iou_misses", "centroid_distance", "ap50", "ap50_misses", "clip_sim", "tau", "latent_std",
+    "named", "distance",
 )  # fmt: skip
-PAIRED = ("miou_all", "tau")  # between rows, track by track
+PAIRED = ("miou_all", "tau", "named", "distance")  # between rows, track by track
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ def reduce_row(
     reference: Mapping[str, Sequence[Tensor]] | None = None,
     jedi_features: Path | None = None,
     allow_missing: bool = False,
+    real: Sequence[Tensor] | None = None,
 ) -> dict[str, Any]:
     """Every number of one row, ready for JSON, from measurements that were made before.
 
@@ -65,8 +67,10 @@ def reduce_row(
     reference: by role, the features of each video of the reference set, see `reference.read_features`
     jedi_features: folder with the user's own V-JEPA features, see `own_jedi`
     allow_missing: a video that is not there counts as not covered, and is listed; else it is an error
+    real: features of each real video, for each split's own distance from them, see `shares`
     """
     tracks: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)  # by split
+    of_split: defaultdict[str, dict[str, Tensor]] = defaultdict(dict)  # by split and item, a video's features
     features, missing, failed = defaultdict(list), [], []
     for item in items:
         record = store.read_record(item, row)
@@ -79,6 +83,12 @@ def reduce_row(
         for role in FEATURES:
             if role in found:
                 features[role].append(found[role])
+        if "videos" in found:
+            of_split[item.split][item.id] = found["videos"]
+    if real is not None:
+        for split, judged in tracks.items():
+            shared = shares(of_split[split], real)
+            tracks[split] = [track | {"distance": shared.get(track["id"])} for track in judged]
     measured = [store.record_path(item, row).stem for item in items if item.id not in {*missing, *failed}]
     return {
         "row": asdict(row),
@@ -100,6 +110,7 @@ def judge_item(
 ) -> list[dict[str, Any]]:
     """The figures of each subject of one video; one that has no video is not covered."""
     text = clip_sim(torch.tensor(found["text"]), rules.clamp_clip) if "text" in found else None
+    named = is_named(item, found["names"]) if "names" in found else None
     figures = []
     for k, subject in enumerate(item.subjects):
         wanted = item.trajectory.boxes[k].numpy()
@@ -108,8 +119,17 @@ def judge_item(
         if rules.iou == "frame":
             judged["iou"] = judged["frame_iou"] or 0.0
         about_video = {"clip_sim": text, "tau": record.get("tau"), "latent_std": record.get("latent_std")}
+        about_video["named"] = named
         figures.append({"id": item.id, "subject": subject} | judged | about_video)
     return figures
+
+
+def is_named(item: Item, words: Mapping[str, str]) -> bool | None:
+    """Whether a video is called what its prompt says; None of two subjects, for each kind has but one word."""
+    if len(item.subjects) > 1:
+        return None
+    subject = f"{words['color']} {words['shape']}"
+    return item.subjects[0].lower() == subject and find_words(item.prompt, words["background"]) is not None
 
 
 def best_boxes_over(found: Iterable[Sequence[Sequence[float]]], threshold: float) -> np.ndarray:
@@ -137,7 +157,7 @@ def figure_columns(tracks: Sequence[Mapping[str, Any]]) -> dict[str, Array]:
         "coverage": covered,
         "miou_covered": np.where(covered == 1, column["iou"], np.nan),
         "miou_all": column["iou"] * covered,
-    } | {name: column[name] for name in MEAN_FIGURES}
+    } | {name: column[name] for name in MEAN_FIGURES if name in column}
 
 
 def differences(results: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, dict[str, Interval | None]]]:
@@ -159,7 +179,25 @@ def _mean_differences(
 ) -> dict[str, Interval | None]:
     old, new = figure_columns(above), figure_columns(tracks)
     videos = [track["id"] for track in tracks]
-    return {name: mean_interval(new[name] - old[name], videos) for name in PAIRED}
+    return {name: mean_interval(new[name] - old[name], videos) for name in PAIRED if name in new and name in old}
+
+
+# ---- How far a split lies from real videos ---------------------------------------------------------------------------
+
+
+def shares(videos: Mapping[str, Tensor], real: Sequence[Tensor]) -> dict[str, float]:
+    """{name: its share of 1000 times MMD^2 between these videos and real ones}; without names where fewer than 3 are.
+
+    The shares' mean is the distance, and their t interval is the jackknife's over videos (`distribution.mmd_shares`).
+    It is KID's, which is unbiased: a split has about as many videos as there are dimensions, and FID and JEDi would
+    mostly tell of that. A bootstrap would bring the bias back, for a video that is drawn twice is its own neighbour.
+
+    videos, real: features (1, D) of each
+    """
+    if len(videos) < 3:
+        return {}
+    found = 1000 * mmd_shares(torch.cat(list(videos.values())), torch.cat(list(real)))
+    return dict(zip(videos, found.tolist(), strict=True))
 
 
 # ---- Table 2 ---------------------------------------------------------------------------------------------------------

@@ -22,15 +22,26 @@ FIGURE_COLUMNS = {  # figure: its column, and whether it is a share
     "ap50_misses": ("AP50 %", True),
     "tau": ("tau", False),
     "latent_std": ("latent std", False),
+    "named": ("named %", True),
+    "distance": ("distance", False),
 }
-DEFINED = {  # figures that public code of the same name computes otherwise
+DEFINED = {  # figures that public code of the same name computes otherwise, and those that are our own
     "centroid_distance": "CD: from the centre of the wanted box to that of the found one, over the frame's diagonal, "
     "mean over the frames that have both (in Peekaboo's code a frame without a detection counts as one in the corner).",
     "ap50_misses": "AP50: share of the frames in which the subject is wanted or found whose IoU is at least 1/2, "
     "mean over tracks (in Peekaboo's code of the frames with a detection, those of all videos together).",
+    "named": "named: share of videos to which the world's judge gives the prompt's shape, colour and background.",
+    "distance": "distance: 1000 times KID's MMD^2, unbiased, between a split's videos and real ones, in features that "
+    "were trained on the world; its interval is the jackknife's over videos, the real ones held fixed.",
 }
 ADDED = "What each row adds to the row above it"
-ROLES = {"boxes": "Boxes", "text": "CLIP-SIM", "frames": "Features of frames", "videos": "Features of videos"}
+ROLES = {
+    "boxes": "Boxes",
+    "text": "CLIP-SIM",
+    "names": "Names",
+    "frames": "Features of frames",
+    "videos": "Features of videos",
+}
 
 
 def tables(results: Mapping[str, RowResult], command: str, items: str, reference: str | None = None) -> str:
@@ -52,12 +63,12 @@ def conditional_table(results: Mapping[str, RowResult], figures: Sequence[str] =
         (split, name)
         for split in splits
         for name in figures
-        if any(result["splits"][split][name] is not None for result in results.values())
+        if any(result["splits"][split].get(name) is not None for result in results.values())
     ]
     stands_in = {"clip_sim": _stands_in(results, "text")}
     head = ["", *(f"{TITLES[split]}: {FIGURE_COLUMNS[name][0]}{stands_in.get(name, '')}" for split, name in shown)]
     rows = [
-        [label, *(_interval(result["splits"][split][name], FIGURE_COLUMNS[name][1]) for split, name in shown)]
+        [label, *(show_interval(result["splits"][split].get(name), FIGURE_COLUMNS[name][1]) for split, name in shown)]
         for label, result in results.items()
     ]
     words = [DEFINED[name] for name in DEFINED if name in {name for _, name in shown}]
@@ -69,10 +80,11 @@ def differences_table(results: Mapping[str, RowResult]) -> str:
     added = differences(results)
     if not added:
         return ""
-    columns = [(split, name) for split in next(iter(added.values())) for name in PAIRED]
+    known = {name for splits in added.values() for figures in splits.values() for name, cell in figures.items() if cell}
+    columns = [(split, name) for split in next(iter(added.values())) for name in PAIRED if name in known]
     head = ["", *(f"{TITLES[split]}: {FIGURE_COLUMNS[name][0]}" for split, name in columns)]
     rows = [
-        [label, *(_interval(splits[split][name], FIGURE_COLUMNS[name][1], "+") for split, name in columns)]
+        [label, *(show_interval(splits[split].get(name), FIGURE_COLUMNS[name][1], "+") for split, name in columns)]
         for label, splits in added.items()
     ]
     count = sum(
@@ -204,7 +216,7 @@ def _video_distance(results: Mapping[str, RowResult]) -> str:
 # ---- Cells -----------------------------------------------------------------------------------------------------------
 
 
-def _interval(figure: Sequence[float | None] | None, percent: bool, sign: str = "-") -> str:
+def show_interval(figure: Sequence[float | None] | None, percent: bool = False, sign: str = "-") -> str:
     """sign: "+" writes it before positive numbers too."""
     if figure is None:
         return "-"

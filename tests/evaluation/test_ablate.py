@@ -16,7 +16,7 @@ from evaluation.tables.store import Store
 from sampling.generate import generate, recommended
 from sampling.settings import preset
 
-SMALL = ["--tracks", "2", "--methods", "plain", "mask", "--out", "results"]
+SMALL = ["--tracks", "2", "--methods", "plain", "mask", "--real", "8", "--out", "results"]
 
 
 class Bright:
@@ -64,7 +64,7 @@ def test_a_table_from_end_to_end(loaded, capsys):
     assert "Static: mIoU-covered %" in head
     assert "Dynamic: latent std" in head
     assert [row.split("|")[1].strip() for row in rows] == ["plain", "mask", "", "---", "mask minus plain"]
-    assert "`python -m evaluation.ablate --tracks 2 --methods plain mask --out results`" in text
+    assert "`python -m evaluation.ablate --tracks 2 --methods plain mask --real 8 --out results`" in text
     assert "2 static and 2 moving tracks (jain, SHA-256 " in text
     assert "- Boxes: Bright, " in text
     assert {path.name for path in Path("results").iterdir()} == {"runs", "tiny-methods.md"}
@@ -133,7 +133,7 @@ def test_shards_together_equal_the_whole(loaded, capsys):
 
 
 def test_a_sweep_varies_one_method(loaded):
-    one = ["--tracks", "1", "--split", "static", "--out", "results"]
+    one = ["--tracks", "1", "--split", "static", "--real", "8", "--out", "results"]
     assert ablate.main([*one, "--sweep", "c_g=0,4600", "refine_steps=1,all"]) == 0
     text = Path("results/tiny-sweep-c_g-refine_steps.md").read_text()
     rows = [line.split("|")[1].strip() for line in text.splitlines() if line.startswith("|")][2:]
@@ -179,7 +179,7 @@ def test_values_of_a_sweep_have_their_settings_kind(pipeline, sweep, name, value
 
 def test_rows_may_stand_on_the_papers_values_and_on_some_of_ones_own(loaded):
     own = ["--base", "paper", "--set", "steps=1", "c_g=0", "--methods", "mask", "mask-norm[joint]"]
-    assert ablate.main(["--tracks", "1", "--split", "static", "--out", "results", *own]) == 0
+    assert ablate.main(["--tracks", "1", "--split", "static", "--real", "8", "--out", "results", *own]) == 0
     text = Path("results/tiny-paper-methods.md").read_text()
     assert "steps 1, guidance_scale 9.0" in text  # the checkpoint says 2 and 2.0
     rows = Store(Path("results/runs")).rows()
@@ -215,6 +215,7 @@ def test_latents_that_are_not_finite_count_as_no_subject(loaded):
         ("--shard 3/2", "must be i/n with i from 1 to n, such as 1/2, got '3/2'"),
         ("--shard 0/2", "must be i/n"),
         ("--first -1", "an item has a number of at least 0"),
+        ("--real 1", "--real 1: a distance needs at least 2 real videos, such as --real 512"),
         ("--tracks 0", "must be a whole number of at least 1, got '0'"),
         ("--split still", "invalid choice: 'still'"),
     ],
@@ -267,3 +268,27 @@ def test_the_renderers_rows_are_the_last(loaded):
     assert re.search(r"^\| bare \| 0\.0 .*\| -?[01]\.\d{3} \[", text, re.M)  # no subject found; its latents have a tau
     assert "| bare minus oracle | " in text
     assert "- bare: weights the renderer" in text
+
+
+def test_how_natural_videos_are_is_told(loaded):
+    """3 tracks are the least that have a distance; 1 other scene has none, 3 of them one each. What a row adds is the
+    difference of the rows' own distances, which are of 4 random videos here: rounded to 3 digits."""
+    assert ablate.main(["--tracks", "3", *SMALL[2:-4], "--real", "24", "--out", "results"]) == 0
+    text = Path("results/tiny-methods.md").read_text()
+    tables = [line.split("|")[1:-1] for line in text.splitlines() if line.startswith("|")]
+    head, _, plain, mask, added, _, difference = ([cell.strip() for cell in row] for row in tables)
+
+    def value(head, row, column):
+        return float(row[head.index(column)].split(" ")[0])
+
+    for split in ("Static", "Dynamic"):
+        column = f"{split}: distance"
+        change = value(head, mask, column) - value(head, plain, column)
+        assert value(added, difference, column) == pytest.approx(change, abs=2e-3)
+        assert 0 <= value(head, plain, f"{split}: named %") <= 100
+    assert re.search(
+        r"Real videos are 24 scenes of the world\. The distance of 3 others is \S+ \[\S+, \S+\] as drawn and "
+        r"\S+ \[\S+, \S+\] through the autoencoder\.",
+        text,
+    )
+    assert "- Names: JudgedNames, stand-in: answers of the world's judge, SHA-256 " in text

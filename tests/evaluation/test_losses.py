@@ -25,7 +25,7 @@ def test_a_killed_run_goes_on(done, loaded, interrupted, capsys):
     assert files("killed") == files()
 
 
-@pytest.mark.parametrize("suffix", [".mkv", ".json", "ColourDetector", "ConvFrameFeatures"])
+@pytest.mark.parametrize("suffix", [".mkv", ".json", "ColourDetector", "JudgedFrames"])
 def test_a_broken_file_is_made_again(done, suffix):
     before, whole = numbers(), files()
     kinds = {".json": lambda name: name.count(".") == 1 and name.endswith(".json")}

@@ -31,7 +31,7 @@ def make(request, pipeline, monkeypatch, tmp_path):
     for module in (asked, ablate):
         monkeypatch.setattr(module, "load_pipeline", lambda *_: pipeline)
     if request.param == "ablate":
-        return lambda *options: ablate.main([*SMALL, *options])
+        return lambda *options: ablate.main([*SMALL, "--real", "8", *options])
     return lambda *options: command.main([request.param, *SMALL, *options])
 
 

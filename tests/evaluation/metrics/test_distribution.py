@@ -14,6 +14,7 @@ from evaluation.metrics.distribution import (
     frechet,
     jedi,
     kid,
+    mmd_shares,
     mmd_unbiased,
     polynomial_kernel,
     warn_of_few,
@@ -155,6 +156,42 @@ def test_a_subset_larger_than_a_set_is_cut_with_a_warning():
     with pytest.warns(UserWarning, match="KID over subsets of 5, not 1000"):
         result = kid(draw(5, 2), draw(8, 2, seed=1), subsets=3)
     assert (result.subsets, result.subset_size) == (3, 5)
+
+
+def test_shares_of_an_mmd_by_hand():
+    """In one dimension k(x, y) = (x y + 1)^3. Of x = 0, 1, 1 the pairs have 1, 1, 8, so with y = 0, 0 the distance is
+    10/3 + 1 - 2 = 7/3. Without the 0 it is 8 - 1 = 7, without a 1 it is 0: shares 7 - 2 x 7, and 7 - 0 twice."""
+    x, y = torch.tensor([[0.0], [1], [1]]), torch.zeros(2, 1)
+    assert mmd_unbiased(x, y) == pytest.approx(7 / 3)
+    assert mmd_shares(x, y).tolist() == pytest.approx([-7, 7, 7])
+    with pytest.raises(ValueError, match="shares of a distance need at least 3 features, not 2"):
+        mmd_shares(x[:2], y)
+
+
+@pytest.mark.parametrize(("n", "m"), [(3, 2), (9, 30)])
+def test_shares_are_what_leaving_a_row_out_changes(n, m):
+    x, y = draw(n, 5), draw(m, 5, seed=1, shift=0.5)
+    whole = mmd_unbiased(x, y)
+    without = [mmd_unbiased(torch.cat([x[:i], x[i + 1 :]]), y) for i in range(n)]
+    shares = mmd_shares(x, y)
+    assert shares.tolist() == pytest.approx([n * whole - (n - 1) * one for one in without])
+    assert float(shares.mean()) == pytest.approx(whole)
+
+
+def test_the_standard_error_of_shares_is_that_of_sets_drawn_anew():
+    """Of a distance, and of the difference of two whose rows go together, as those of two methods on one track do."""
+    y = draw(200, 8, seed=1)
+    distances, differences, errors, paired = [], [], [], []
+    for seed in range(300):
+        x = draw(32, 8, seed=2 + seed, shift=0.5)
+        other = x + 0.3 * draw(32, 8, seed=1000 + seed, shift=0.5)
+        shares, change = mmd_shares(x, y), mmd_shares(other, y) - mmd_shares(x, y)
+        distances.append(shares.mean())
+        differences.append(change.mean())
+        errors.append(shares.std() / 32**0.5)
+        paired.append(change.std() / 32**0.5)
+    for values, own in ((distances, errors), (differences, paired)):
+        assert float(torch.stack(own).mean() / torch.stack(values).std()) == pytest.approx(1.05, abs=0.15)
 
 
 # ---- JEDi -----------------------------------------------------------------------------------------------------------

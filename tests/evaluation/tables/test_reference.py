@@ -9,7 +9,7 @@ import torch
 from evaluation.extractors.stand_ins import see
 from evaluation.figures.video import write_lossless, write_mp4
 from evaluation.tables.making import Suite
-from evaluation.tables.reference import Reference, draw, read_features
+from evaluation.tables.reference import Reference, draw, read_features, rebuild
 
 RANDOM = np.random.default_rng(0).integers(0, 256, (3, 5, 32, 48, 3), dtype=np.uint8)  # three videos
 
@@ -131,6 +131,18 @@ def test_more_scenes_than_four_digits_hold_are_still_different():
     names = Reference.of("world:10002", frames=1).names
     assert len(set(names)) == 10002
     assert not np.array_equal(draw(names[10001], 1), draw(names[1], 1))
+
+
+def test_further_scenes_are_others(pipeline):
+    """As drawn, or rebuilt: the small autoencoder keeps tanh of the means of 8 x 8 pixels."""
+    further, rebuilt = Reference.further(3, 2, 4), Reference.further(3, 2, 4, pipeline)
+    assert list(further.names) == list(rebuilt.names) == ["world-0003", "world-0004"]
+    assert further.what != rebuilt.what != Reference.further(4, 2, 4, pipeline).what
+    video, again = (reference.clip("world-0004") for reference in (further, rebuilt))
+    assert np.array_equal(video, draw("world-0004", 4))
+    assert np.array_equal(again, rebuild(pipeline, video)) and again.shape == video.shape
+    means = video[:, :8, :8].mean((1, 2)) / 127.5 - 1
+    assert np.abs(again[:, 0, 0] - 127.5 * (np.tanh(means) + 1)).max() < 0.51  # rounded to whole levels
 
 
 @pytest.mark.parametrize("what", ["nowhere", "world:0", "world:x", "world:", "world:-1"])

@@ -10,9 +10,20 @@ import torch
 
 from evaluation.benchmarks.items import Item, make_item
 from evaluation.extractors.stand_ins import ColourDetector
+from evaluation.metrics.distribution import mmd_unbiased
 from evaluation.metrics.intervals import mean_interval, share_interval
 from evaluation.tables.making import Suite, make_video, measure_video
-from evaluation.tables.results import Rules, best_boxes_over, distances, judge_item, own_jedi, reduce_row, summarize
+from evaluation.tables.results import (
+    Rules,
+    best_boxes_over,
+    differences,
+    distances,
+    judge_item,
+    own_jedi,
+    reduce_row,
+    shares,
+    summarize,
+)
 
 LEFT, SHIFTED = [0.0, 0.0, 0.5, 0.5], [0.25, 0.0, 0.75, 0.5]  # IoU 1/3, centres 1/4 of the width apart
 TWO = Item("two", "static", "hand", 0, "a red ball and a dog", ("red ball", "dog"), ((LEFT, LEFT), (LEFT, LEFT)))
@@ -96,8 +107,22 @@ def test_rules_decide(row):
     assert judged(clamp_clip=False)[0]["clip_sim"] == 0
 
 
+def test_a_video_is_called_what_its_prompt_says_or_not(row):
+    item = moving_square(2)[0]  # a red box over the grass
+    called = {"color": "red", "shape": "box", "background": "grass", "motion": "still"}
+
+    def named(item, **words):
+        nowhere = [boxes(None, None)] * len(item.subjects)
+        return [f["named"] for f in judge_item(item, row, {"boxes": nowhere, "names": called | words}, MADE, Rules())]
+
+    assert named(item) == named(item, motion="zigzag") == [True]
+    assert named(item, color="pink") == named(item, shape="ball") == named(item, background="sand") == [False]
+    assert named(TWO) == [None, None]
+
+
 def test_no_video_is_no_subject(row):
     for figures in judge_item(TWO, row, {}, {}, Rules()):
+        assert figures["named"] is None
         assert (figures["iou"], figures["covered"], figures["detections"]) == (0, False, 0)
         assert (figures["clip_sim"], figures["tau"], figures["latent_std"]) == (None, None, None)
 
@@ -183,6 +208,33 @@ def test_distances_are_those_of_all_frames_and_videos():
     assert low < value < high
     assert distances(ours, {}, Rules()) == {}
     assert distances({}, theirs, Rules()) == {}
+
+
+def test_a_splits_distance_by_hand():
+    """Of 0, 1, 1 from 0, 0: the shares -7, 7, 7 (tests/evaluation/metrics/test_distribution.py), 7/3 in the mean, with
+    a standard error of 14/3, which is also the jackknife's; t of 2 degrees of freedom is 4.302653. All times 1000."""
+    videos = {name: torch.tensor([[value]]) for name, value in (("a", 0.0), ("b", 1.0), ("c", 1.0))}
+    found = shares(videos, [torch.zeros(1, 1)] * 2)
+    assert found == pytest.approx({"a": -7000, "b": 7000, "c": 7000})
+    tracks = [track(0.5, True, id=name, distance=share) for name, share in found.items()]
+    ends = (7000 / 3, 7000 / 3 - 4.302653 * 14000 / 3, 7000 / 3 + 4.302653 * 14000 / 3)
+    assert summarize(tracks)["distance"] == pytest.approx(ends)
+    assert shares({"a": videos["a"], "b": videos["b"]}, [torch.zeros(1, 1)] * 2) == {}
+
+
+def test_rows_are_compared_over_the_same_videos():
+    """What one row adds to another's distance is the difference of both, with the interval of shares' differences."""
+    generator = torch.Generator().manual_seed(0)
+    features = [{n: torch.randn(1, 4, generator=generator) for n in "abcde"} for _ in range(2)]
+    real = list(torch.randn(9, 1, 4, generator=generator))
+    rows = {}
+    for label, videos in zip(("plain", "mask"), features, strict=True):
+        tracks = [track(0.5, True, id=name, distance=share) for name, share in shares(videos, real).items()]
+        rows[label] = {"tracks": {"static": tracks}}
+    value, low, high = differences(rows)["mask minus plain"]["static"]["distance"]
+    one, two = (1000 * mmd_unbiased(torch.cat(list(videos.values())), torch.cat(real)) for videos in features)
+    assert value == pytest.approx(two - one)
+    assert low < value < high
 
 
 def test_few_frames_are_warned_of():
