@@ -129,8 +129,8 @@ def measure(judge: Judge, count: int, frames: int = FRAMES) -> dict[str, float]:
 def main() -> None:
     """Train, write, measure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--scenes", type=int, default=2000)
-    parser.add_argument("--steps", type=int, default=900)
+    parser.add_argument("--scenes", type=int, default=8000)
+    parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--out", type=Path, default=FILE)
     args = parser.parse_args()
     torch.set_num_threads(1)
