@@ -3,6 +3,7 @@
 Every row makes the same videos from the same noise, as the method `paper` without refinement. The variance of the
 layer's output in each DDIM step is held against that of the unmasked run: the mean difference over the tracks and its
 95 % interval by Student's t. Masks of one kind of attention alone show which of them moves the variance which way.
+A second table has the distance without its sign, which the first can hide where tracks differ in sign.
 """
 
 from __future__ import annotations
@@ -66,10 +67,11 @@ def tabulate(arguments: argparse.Namespace, command: str) -> None:
                 pipeline, item.trajectory, methods, item.seed, prompt=item.prompt, progress=lambda _: bar.update()
             )
             variance.append([recorded.variance[label] for label in methods])
-    text = table(list(methods), np.array(variance), [item.id for item in items])
+    labels, values, tracks = list(methods), np.array(variance), [item.id for item in items]
     frozen = preset("paper").frozen_steps
+    text = table(labels, values, tracks) + "\n" + distances(labels, values, tracks, frozen)
     text += (
-        "\nThe first row is the variance itself, the others are differences to it. "
+        "\nIn the first table the first row is the variance itself, the others are differences to it. "
         f"Masks act in steps 1 to {frozen} of {arguments.steps}.\n"
         f"Made by `{command}`.\n"
         f"{name_items(items)}; weights {pipeline.fingerprint[:12]}.\n"
@@ -86,6 +88,24 @@ def table(labels: list[str], variance: np.ndarray, tracks: list[str]) -> str:
         shown = variance[:, i] - (variance[:, 0] if i else 0)  # (tracks, steps)
         cells = [_cell(shown[:, step], tracks, signed=i > 0) for step in range(steps)]
         lines.append(f"| {label} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def distances(labels: list[str], variance: np.ndarray, tracks: list[str], frozen: int) -> str:
+    """Markdown: how far each row is from the unmasked run, sign left out, and how much farther than masks alone; the
+    mean over the masked steps and over those after them. variance: as in `table`."""
+    steps = variance.shape[-1]
+    spans = [(first, last) for first, last in ((0, min(frozen, steps)), (frozen, steps)) if first < last]
+    names = [name for first, last in spans for name in (f"steps {first + 1} to {last}", "minus that of mask")]
+    lines = [f"| mean distance from {labels[0]} | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
+    distance = np.abs(variance - variance[:, :1])  # (tracks, rows, steps)
+    mask = labels.index("mask")
+    for i, label in enumerate(labels[1:], start=1):
+        cells = []
+        for first, last in spans:
+            mean = distance[:, :, first:last].mean(axis=-1)  # (tracks, rows)
+            cells += [_cell(mean[:, i], tracks, signed=False), _cell(mean[:, i] - mean[:, mask], tracks, signed=True)]
+        lines.append(f"| {label} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 

@@ -17,6 +17,21 @@ def test_differences_and_their_intervals_by_hand():
     assert lines[2:] == ["| plain | 2.0000 [-10.7062, 14.7062] |", "| mask | +0.5000 [+0.5000, +0.5000] |"]
 
 
+def test_distances_leave_the_sign_out():
+    """mask lies 2 above plain on one track and 2 below it on the other: a difference of 0, a distance of 2. With
+    normalization it is 1 below and, after the one masked step, where plain is."""
+    plain = np.array([[3.0, 3.0], [5.0, 5.0]])  # (tracks, steps)
+    mask, normalized = plain + np.array([[2.0], [-2.0]]), plain - np.array([1.0, 0.0])
+    values = np.stack([plain, mask, normalized], axis=1)
+    labels, tracks = ["plain", "mask", "norm"], ["a", "b"]
+    assert "| mask | +0.0000" in variance.table(labels, values, tracks)
+    lines = variance.distances(labels, values, tracks, frozen=1).splitlines()
+    names = "steps 1 to 1 | minus that of mask | steps 2 to 2 | minus that of mask"
+    assert lines[0] == f"| mean distance from plain | {names} |"
+    means = [[cell.split(" ")[0] for cell in line.split("| ")[2:]] for line in lines[2:]]
+    assert means == [["2.0000", "+0.0000", "2.0000", "+0.0000"], ["1.0000", "-1.0000", "0.0000", "-2.0000"]]
+
+
 def test_the_table_holds_what_the_recorder_found(pipeline, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(variance, "load_pipeline", lambda _: pipeline)
     assert variance.main(["--tracks", "1", "--steps", "2", "--out", str(tmp_path)]) == 0
