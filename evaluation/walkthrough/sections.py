@@ -296,7 +296,8 @@ def video(walk: Walk, book: Book) -> dict[str, Result]:
         f"## Algorithm 1: the video\n\n"
         f"All {settings.steps} steps by {where(generate)}, masked in the first {settings.frozen_steps}, refined in "
         f"{'all' if settings.refine_steps is None else f'the first {settings.refine_steps}'}; and plain sampling, "
-        f"without boxes, from the same noise."
+        f"without boxes, from the same noise. This is one seed: `docs/results.md` says how often a subject of the tiny "
+        f"checkpoint is in its boxes."
     )
     taus = [f"{result.records[-1]['tau'][0]:.6f}" for result in results.values()]
     book.write(table(("method", *results), ("tau in the last step", *taus)))
