@@ -92,19 +92,24 @@ def table(labels: list[str], variance: np.ndarray, tracks: list[str]) -> str:
 
 
 def distances(labels: list[str], variance: np.ndarray, tracks: list[str], frozen: int) -> str:
-    """Markdown: how far each row is from the unmasked run, sign left out, and how much farther than masks alone; the
-    mean over the masked steps and over those after them. variance: as in `table`."""
+    """Markdown: how far each row is from the unmasked run, sign left out, and how much farther than masks alone: the
+    mean over the masked steps and over those after them, and by how much the difference jumps from the last masked
+    step to the next. variance: as in `table`."""
     steps = variance.shape[-1]
+    difference = variance - variance[:, :1]  # (tracks, rows, steps)
     spans = [(first, last) for first, last in ((0, min(frozen, steps)), (frozen, steps)) if first < last]
-    names = [name for first, last in spans for name in (f"steps {first + 1} to {last}", "minus that of mask")]
+    columns = {f"steps {a + 1} to {b}": np.abs(difference[..., a:b]).mean(axis=-1) for a, b in spans}
+    if 0 < frozen < steps:
+        jump = np.abs(difference[..., frozen] - difference[..., frozen - 1])
+        columns[f"jump from step {frozen} to {frozen + 1}"] = jump
+    names = [text for name in columns for text in (name, "minus that of mask")]
     lines = [f"| mean distance from {labels[0]} | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
-    distance = np.abs(variance - variance[:, :1])  # (tracks, rows, steps)
     mask = labels.index("mask")
     for i, label in enumerate(labels[1:], start=1):
         cells = []
-        for first, last in spans:
-            mean = distance[:, :, first:last].mean(axis=-1)  # (tracks, rows)
-            cells += [_cell(mean[:, i], tracks, signed=False), _cell(mean[:, i] - mean[:, mask], tracks, signed=True)]
+        for values in columns.values():  # (tracks, rows)
+            cells += [_cell(values[:, i], tracks, signed=False)]
+            cells += [_cell(values[:, i] - values[:, mask], tracks, signed=True)]
         lines.append(f"| {label} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 

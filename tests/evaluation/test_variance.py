@@ -19,17 +19,20 @@ def test_differences_and_their_intervals_by_hand():
 
 def test_distances_leave_the_sign_out():
     """mask lies 2 above plain on one track and 2 below it on the other: a difference of 0, a distance of 2. With
-    normalization it is 1 below and, after the one masked step, where plain is."""
+    normalization it is 1 below and, after the one masked step, where plain is: a jump of 1."""
     plain = np.array([[3.0, 3.0], [5.0, 5.0]])  # (tracks, steps)
     mask, normalized = plain + np.array([[2.0], [-2.0]]), plain - np.array([1.0, 0.0])
     values = np.stack([plain, mask, normalized], axis=1)
     labels, tracks = ["plain", "mask", "norm"], ["a", "b"]
     assert "| mask | +0.0000" in variance.table(labels, values, tracks)
     lines = variance.distances(labels, values, tracks, frozen=1).splitlines()
-    names = "steps 1 to 1 | minus that of mask | steps 2 to 2 | minus that of mask"
-    assert lines[0] == f"| mean distance from plain | {names} |"
+    names = " | minus that of mask | ".join(("steps 1 to 1", "steps 2 to 2", "jump from step 1 to 2"))
+    assert lines[0] == f"| mean distance from plain | {names} | minus that of mask |"
     means = [[cell.split(" ")[0] for cell in line.split("| ")[2:]] for line in lines[2:]]
-    assert means == [["2.0000", "+0.0000", "2.0000", "+0.0000"], ["1.0000", "-1.0000", "0.0000", "-2.0000"]]
+    assert means == [
+        ["2.0000", "+0.0000", "2.0000", "+0.0000", "0.0000", "+0.0000"],
+        ["1.0000", "-1.0000", "0.0000", "-2.0000", "1.0000", "+1.0000"],
+    ]
 
 
 def test_the_table_holds_what_the_recorder_found(pipeline, monkeypatch, tmp_path, capsys):
