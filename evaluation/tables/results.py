@@ -192,11 +192,14 @@ def shares(videos: Mapping[str, Tensor], real: Sequence[Tensor]) -> dict[str, fl
     It is KID's, which is unbiased: a split has about as many videos as there are dimensions, and FID and JEDi would
     mostly tell of that. A bootstrap would bring the bias back, for a video that is drawn twice is its own neighbour.
 
-    videos, real: features (1, D) of each
+    videos, real: features (1, D) of each, which are standardized by the mean and spread of the real ones
     """
     if len(videos) < 3:
         return {}
-    found = 1000 * mmd_shares(torch.cat(list(videos.values())), torch.cat(list(real)))
+    X, R = torch.cat(list(videos.values())), torch.cat(list(real))
+    mean, std = R.mean(0), R.std(0)  # (D,)
+    std = torch.where(std > 0, std, 1.0)
+    found = 1000 * mmd_shares((X - mean) / std, (R - mean) / std)  # else features with long tails alone would count
     return dict(zip(videos, found.tolist(), strict=True))
 
 
